@@ -1,0 +1,76 @@
+"""What a backend is: token ids or chat messages in, a completion out. Knows nothing of dialogues, roles or formats."""
+
+from dataclasses import dataclass
+from typing import Literal, Protocol
+
+
+@dataclass(slots=True, frozen=True)
+class Sampling:
+    """How the next token is drawn."""
+
+    temperature: float = 0.8
+    """0 means greedy; otherwise logits are divided by it. Range [0, inf)."""
+    top_p: float = 1.0
+    """Smallest probability mass the candidates must cover, (0, 1]; 1 keeps the whole vocabulary."""
+    max_new_tokens: int = 160
+    """Tokens after which a completion is cut off."""
+
+
+@dataclass(slots=True, frozen=True)
+class Message:
+    """One message of a chat prompt."""
+
+    role: Literal["system", "user", "assistant"]
+    content: str
+
+
+@dataclass(slots=True, frozen=True)
+class Request:
+    """One completion asked for."""
+
+    prompt: tuple[int, ...] | tuple[Message, ...]
+    """Token ids (trained models) or chat messages (instruction-tuned models and servers)."""
+    sampling: Sampling
+    seed: int
+    """Seeds this request alone, so that the answer does not depend on what else is under way."""
+    session: str
+    """Names the conversation side, so that a backend may keep its cache; prompts of one session only ever grow."""
+    stop_ids: tuple[int, ...] = ()
+    """The completion ends with (and includes) the first of these ids."""
+    stop_text: tuple[str, ...] = ()
+    """For chat prompts: the completion ends with the first of these strings, which is included."""
+
+
+@dataclass(slots=True, frozen=True)
+class Completion:
+    """What came back."""
+
+    text: str
+    """The text, for chat prompts; empty when `ids` is given and the backend does not decode."""
+    ids: tuple[int, ...] | None
+    """The sampled ids, the stop id included; None when the backend does not tell."""
+    logprobs: tuple[float, ...] | None
+    """Natural log-probability of each id, aligned with `ids`; None when the backend does not tell."""
+    finish: Literal["stop", "length"]
+    """Whether it stopped by itself or was cut off by `max_new_tokens`."""
+
+
+class Backend(Protocol):
+    """Turns requests into completions; many may be outstanding at once.
+
+    `complete` raises BackendError when no answer could be had and ContextOverflow when the prompt does not fit.
+    """
+
+    name: str
+
+    async def complete(self, request: Request) -> Completion:
+        """Answer one request."""
+        ...
+
+    def release(self, session: str) -> None:
+        """The conversation side is over; its cache may go."""
+        ...
+
+    async def close(self) -> None:
+        """Give back what the backend holds."""
+        ...

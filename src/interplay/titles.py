@@ -1,0 +1,104 @@
+"""Titles of items as people write them: splitting off the year, comparing, finding and removing them in text.
+
+Knows nothing of catalogs or models. Linking free text to a catalog is the job of `items/`; here is only what the
+records themselves need: two spellings of one title compare equal, and a hidden title can be found and taken out.
+"""
+
+import re
+import unicodedata
+from functools import lru_cache
+
+# "Heat (1995)", "Heat  (1995)", "Heat (1995/I)", "Heat (1995 film)"
+_YEAR = re.compile(r"\s*\((1[89]\d\d|20\d\d)(?:/[IVX]+|\s+film)?\)\s*$")
+_ARTICLE_AT_END = re.compile(r"^(.*),\s+(the|a|an|le|la|les|il|el|der|die|das)$", re.IGNORECASE)
+_LEADING_ARTICLE = re.compile(r"^(?:the|a|an)\s+")
+
+# One-word titles that are everyday words. In running text they are not evidence that the film is meant, so they count
+# as named only when written as a title: followed by the year. ("It", "Up", "Her" head the list of false alarms.)
+EVERYDAY_WORDS = frozenset(
+    "a about after alive all am an and anything are as at be before big but by can day do down dreams enough ever "
+    "family for friend friends from fun get girl go good happy he heat her here him his hook house how i if in is it "
+    "it's joker just kids life like look looking love lucky man me more mother movie movies my new night no not now of "
+    "old on once one only or other our out over people play please ran ray red run saw see seen seven she sing so some "
+    "soon speed split still stop take ten thanks that the them then they thing things this time to today tonight up us "
+    "want war was watch water we what when where who why wild will with woman wonder yes you your movie action comedy "
+    "drama horror thriller fantasy romance mystery musical western crime animation adventure family funny dark young".split()
+)
+
+
+def split_year(title: str) -> tuple[str, int | None]:
+    """Split a trailing year off a title.
+
+    >>> split_year("Heat  (1995)")
+    ('Heat', 1995)
+    >>> split_year("2001: A Space Odyssey")
+    ('2001: A Space Odyssey', None)
+    """
+    match = _YEAR.search(title)
+    if match is None:
+        return " ".join(title.split()), None
+    return " ".join(title[: match.start()].split()), int(match.group(1))
+
+
+@lru_cache(maxsize=200_000)
+def title_key(title: str) -> str:
+    """The form in which two spellings of one title compare equal; the year is not part of it.
+
+    Case, accents, punctuation, a leading or trailing article and "&" do not matter. An empty key means that nothing
+    but punctuation was given.
+
+    >>> title_key("Matrix, The (1999)") == title_key("the  matrix")
+    True
+    """
+    name = split_year(title)[0]
+    moved = _ARTICLE_AT_END.match(name)
+    if moved:
+        name = f"{moved.group(2)} {moved.group(1)}"
+    folded = unicodedata.normalize("NFKD", name.casefold().replace("&", " and "))
+    folded = "".join(c for c in folded if not unicodedata.combining(c))
+    folded = re.sub(r"['’`]", "", folded)
+    words = " ".join(re.sub(r"[^\w]+", " ", folded).replace("_", " ").split())
+    return _LEADING_ARTICLE.sub("", words) or words
+
+
+@lru_cache(maxsize=50_000)
+def _pattern(title: str) -> re.Pattern[str] | None:
+    name, _ = split_year(title)
+    moved = _ARTICLE_AT_END.match(name)
+    if moved:
+        name = moved.group(1)
+    name = re.sub(r"^(?:the|a|an)\s+(?=\S)", "", name, flags=re.IGNORECASE)
+    words = re.findall(r"\w+(?:['’]\w+)*", name)
+    if not words:
+        escaped = re.escape(name.strip())
+        return re.compile(escaped) if escaped else None
+    body = r"\W{1,3}".join(re.escape(w) for w in words)
+    body = rf"(?:(?:the|a|an)\s+)?(?<!\w){body}(?!\w)"
+    if len(words) == 1 and (words[0].casefold() in EVERYDAY_WORDS or words[0].isdigit()):
+        return re.compile(rf"{body}\s*\((?:1[89]|20)\d\d\)", re.IGNORECASE)
+    return re.compile(rf"{body}(?:\s*\((?:1[89]|20)\d\d\))?", re.IGNORECASE)
+
+
+def names_title(text: str, title: str) -> bool:
+    """Whether `text` names `title`, with or without its year or article, whatever the case.
+
+    A title that is one everyday word ("Up") counts only when its year follows: see `EVERYDAY_WORDS`.
+
+    >>> names_title("have you seen the matrix?", "Matrix, The (1999)"), names_title("Look it up", "Up (2009)")
+    (True, False)
+    """
+    pattern = _pattern(title)
+    return pattern is not None and pattern.search(text) is not None
+
+
+def remove_title(text: str, title: str, replacement: str = "it") -> str:
+    """`text` with every naming of `title` replaced, so that `names_title` is false of the result.
+
+    >>> remove_title("I loved The Matrix (1999) so much", "The Matrix")
+    'I loved it so much'
+    """
+    pattern = _pattern(title)
+    if pattern is None:
+        return text
+    out = pattern.sub(replacement, text)
+    return "" if pattern.search(out) else out
