@@ -3,17 +3,7 @@
 from dataclasses import dataclass
 from typing import Literal, Protocol
 
-
-@dataclass(slots=True, frozen=True)
-class Sampling:
-    """How the next token is drawn."""
-
-    temperature: float = 0.8
-    """0 means greedy; otherwise logits are divided by it. Range [0, inf)."""
-    top_p: float = 1.0
-    """Smallest probability mass the candidates must cover, (0, 1]; 1 keeps the whole vocabulary."""
-    max_new_tokens: int = 160
-    """Tokens after which a completion is cut off."""
+from interplay.config import Sampling
 
 
 @dataclass(slots=True, frozen=True)

@@ -1,0 +1,426 @@
+"""Every command's config: frozen, typed, and the same thing as a TOML file and as flags; field docstrings are the help.
+
+    interplay train user --config recipe.toml --learning-rate 1e-3
+
+Flags win over the file. Nested tables are dotted flags: `[sampling] temperature = 0.7` is `--sampling.temperature 0.7`.
+Environment variables are not read here, so a variable that happens to be called USER or DATA changes nothing.
+"""
+
+import difflib
+import json
+import re
+import tomllib
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Literal, TypeVar, get_origin
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic_settings import (
+    BaseSettings,
+    CliApp,
+    CliPositionalArg,
+    CliSettingsSource,
+    PydanticBaseSettingsSource,
+    SettingsConfigDict,
+    SettingsError,
+)
+
+from interplay.errors import ConfigError
+from interplay.store import first_problem
+
+ConfigT = TypeVar("ConfigT", bound="Config")
+
+
+class Section(BaseModel):
+    """A nested table of a config."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+
+
+class Config(BaseSettings):
+    """Base of every command's config."""
+
+    model_config = SettingsConfigDict(
+        frozen=True,
+        extra="forbid",
+        use_attribute_docstrings=True,
+        cli_parse_args=False,
+        cli_kebab_case=True,
+        cli_implicit_flags=True,
+        cli_avoid_json=True,
+        cli_hide_none_type=True,
+        cli_enforce_required=False,
+    )
+
+    config: Path | None = Field(default=None, exclude=True)
+    """A TOML file with any of these fields; flags win over it."""
+    dry_run: bool = Field(default=False, exclude=True)
+    """Print the resolved config and stop."""
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Only what is passed in: no environment, no files that nobody named."""
+        return (init_settings,)
+
+    def record(self) -> dict[str, Any]:
+        """What a Run keeps of the config and a resume must match: every field but those about this one invocation."""
+        return self.model_dump(mode="json", exclude={"resume", "overwrite", "out"})
+
+
+class Sampling(Section):
+    """How the next token is drawn."""
+
+    temperature: float = Field(default=0.8, ge=0)
+    """Logits are divided by it; 0 takes the likeliest token."""
+    top_p: float = Field(default=1.0, gt=0, le=1)
+    """Only the likeliest tokens that together reach this probability are drawn from."""
+    max_new_tokens: int = Field(default=160, ge=1)
+    """Tokens after which a turn is cut off (and then is a format failure)."""
+
+
+class Output(Config):
+    """Where a command writes."""
+
+    out: Path
+    """Directory to write; refused when not empty."""
+    overwrite: bool = False
+    """Replace an earlier output at --out."""
+
+
+class ResumableOutput(Output):
+    """Where a long command writes."""
+
+    resume: bool = False
+    """Go on with an interrupted output at --out; refused when the config differs."""
+
+
+class DataConfig(Output):
+    """Read a corpus, clean it, label actions, derive scenarios, split it."""
+
+    corpus: CliPositionalArg[
+        Literal["agenda", "redial", "inspired", "opendialkg-movies", "opendialkg-books", "pearl", "run"]
+    ]
+    """Which corpus; "agenda" is made on the spot, "run" is an earlier Run."""
+    source: Path | None = None
+    """Directory of the corpus files; by default $INTERPLAY_DATA/CORPUS. A Run for "run"; not used by "agenda"."""
+    split_by: Literal["target", "user", "dialogue"] = "target"
+    """What must not be shared between the test split and the others."""
+    valid_fraction: float = Field(default=0.05, ge=0, lt=1)
+    """Share of conversations for validation."""
+    test_fraction: float = Field(default=0.1, ge=0, lt=1)
+    """Share of conversations for testing."""
+    num_dialogues: int = Field(default=2000, ge=1)
+    """How many conversations to make; "agenda" only."""
+    annotate_with: str | None = None
+    """An LLM that writes general preferences and target attributes, as URL#MODEL of an OpenAI-compatible server; by default rules do."""
+    seed: int = 0
+    """Seed of the splits and of the agenda conversations."""
+
+
+class TinyConfig(Section):
+    """Shape of the tiny backbone."""
+
+    layers: int = Field(default=4, ge=1)
+    """Transformer layers."""
+    width: int = Field(default=128, ge=64)
+    """Hidden size; heads have 64 dimensions each, the MLP is three times as wide."""
+    vocab_size: int = Field(default=4096, ge=320)
+    """Tokens of the tokenizer before the structural tags are added."""
+    context: int = Field(default=1024, ge=64)
+    """Longest conversation in tokens."""
+
+
+class LoraSettings(Section):
+    """Low-rank adapters, used with --tuning lora or qlora."""
+
+    rank: int = Field(default=16, ge=1)
+    """Rank of the adapters."""
+    alpha: int = Field(default=32, ge=1)
+    """Scale of the adapters; their output is multiplied by alpha / rank."""
+    dropout: float = Field(default=0.0, ge=0, lt=1)
+    """Dropout before the adapters."""
+
+
+class TrainConfig(ResumableOutput):
+    """Train a user simulator, a recommender, or a base of both, on conversations."""
+
+    role: CliPositionalArg[Literal["user", "recommender", "base"]]
+    """Whose words are learned; "base" learns both, each in its own view, and is a model to start the other two from."""
+    data: list[Path]
+    """Data directories, all of one domain."""
+    model: str = "tiny"
+    """"tiny" (made on the spot), a path, or a hub id of a base checkpoint."""
+    tuning: Literal["full", "lora", "qlora"] = "full"
+    """Train all weights, low-rank adapters, or adapters over 4-bit weights."""
+    with_persona: bool = False
+    """Show the recommender the persona (general preferences and known items) as well as the history."""
+    epochs: float = Field(default=2.0, gt=0)
+    """Passes over the data."""
+    max_steps: int | None = Field(default=None, ge=1)
+    """Optimiser steps; overrides --epochs."""
+    learning_rate: float = Field(default=2e-4, gt=0)
+    """Peak learning rate (the paper's 2e-4; 3e-3 suits a tiny model from scratch)."""
+    warmup_steps: int = Field(default=50, ge=0)
+    """Steps of linear warm-up."""
+    weight_decay: float = Field(default=0.1, ge=0)
+    """AdamW's decay."""
+    batch_size: int = Field(default=1, ge=1)
+    """Packed rows of --max-length tokens per device and step."""
+    gradient_accumulation: int = Field(default=1, ge=1)
+    """Steps whose gradients are summed before the weights move."""
+    max_length: int = Field(default=1024, ge=32)
+    """Tokens of a packed row, and of a conversation; later turns of a longer conversation are left out and counted."""
+    gradient_checkpointing: bool = False
+    """Recompute activations: less memory, more time."""
+    eval_every: int = Field(default=200, ge=1)
+    """Steps between two measurements of the validation loss."""
+    save_every: int = Field(default=500, ge=1)
+    """Steps between two checkpoints to resume from."""
+    seed: int = 0
+    """Seed of initial weights and data order."""
+    show_masks: int = Field(default=0, ge=0, exclude=True)
+    """Print this many coloured conversations (learned words stand out) and stop."""
+    tiny: TinyConfig = TinyConfig()
+    lora: LoraSettings = LoraSettings()
+
+
+class SimulateConfig(ResumableOutput):
+    """Let a user simulator and a recommender talk on scenarios."""
+
+    user: str
+    """A trained user, "agenda", or URL#MODEL of an OpenAI-compatible server."""
+    recommender: str
+    """A trained recommender, "agenda", or URL#MODEL of an OpenAI-compatible server."""
+    scenarios: Path
+    """Data directory whose scenarios are played."""
+    split: Literal["train", "valid", "test"] = "test"
+    """Which of its scenarios."""
+    num_dialogues: int | None = Field(default=None, ge=1)
+    """Scenarios to play, from the front; all by default."""
+    num_samples: int = Field(default=1, ge=1)
+    """Conversations per scenario."""
+    max_turns: int = Field(default=20, ge=2)
+    """Turns of both sides after which a conversation ends as turn-limit."""
+    max_repeats: int = Field(default=3, ge=2)
+    """The same words this often in a row end a conversation as loop."""
+    with_persona: bool = False
+    """Show a recommender that is no trained model the persona (a trained one sees what it was trained with)."""
+    concurrency: int = Field(default=64, ge=1)
+    """Conversations under way at once."""
+    seed: int = 0
+    """Seed of the run; with the scenario and the sample it gives each conversation's own."""
+    sampling: Sampling = Sampling()
+
+
+class EvaluateConfig(Output):
+    """Measure an agent against logged conversations."""
+
+    protocol: CliPositionalArg[Literal["replay", "turns", "recommendation"]]
+    """replay: does the user accept the right item; turns: quality of single turns; recommendation: is the gold item recommended."""
+    user: str | None = None
+    """The user to measure (replay, turns): a trained user, "agenda", or URL#MODEL."""
+    recommender: str | None = None
+    """The recommender to measure (turns, recommendation): a trained recommender, "agenda", or URL#MODEL."""
+    data: Path
+    """Data directory with the logged conversations."""
+    split: Literal["train", "valid", "test"] = "test"
+    """Which of them."""
+    num_dialogues: int | None = Field(default=None, ge=1)
+    """Conversations to use, from the front; all by default."""
+    shuffle_attributes: bool = False
+    """Control for replay: give every user the target attributes of another conversation."""
+    history: Literal["own", "logged"] = "own"
+    """Replay: what the user remembers of itself, its own turns or the logged ones."""
+    encoder: str | None = None
+    """An encoder (path or hub id) for BERTScore in turns; without one it is not measured."""
+    concurrency: int = Field(default=64, ge=1)
+    """Conversations under way at once."""
+    seed: int = 0
+    """Seed of sampling and of the bootstrap."""
+    sampling: Sampling = Sampling()
+
+
+class ReportConfig(Output):
+    """One HTML page, and its tables as CSV and LaTeX, from Runs."""
+
+    runs: CliPositionalArg[list[Path]]
+    """Runs, in the order of the columns."""
+    num_examples: int = Field(default=5, ge=0)
+    """Conversations shown per Run."""
+    seed: int = 0
+    """Seed of which conversations are shown."""
+
+
+class ChatConfig(Config):
+    """Take either side of a conversation in the terminal."""
+
+    user: str | None = None
+    """The user to talk to (you recommend): a trained user, "agenda", or URL#MODEL."""
+    recommender: str | None = None
+    """The recommender to talk to (you are the user): a trained recommender, "agenda", or URL#MODEL."""
+    data: Path
+    """Data directory: its catalog, and a test scenario for the simulated user."""
+    out: Path | None = None
+    """File to append the conversation to, as one JSON line."""
+    seed: int = 0
+    """Seed of the conversation, and of which scenario is taken."""
+    max_turns: int = Field(default=40, ge=2)
+    """Turns of both sides after which the conversation ends."""
+    sampling: Sampling = Sampling()
+
+
+class QuickstartConfig(Output):
+    """The whole pipeline on the bundled corpus with tiny models: offline, a few minutes."""
+
+    out: Path = Path("runs/quickstart")
+    """Directory to write; an earlier quickstart there is replaced with --overwrite."""
+    num_dialogues: int = Field(default=3000, ge=100)
+    """Agenda conversations to make."""
+    num_conversations: int = Field(default=200, ge=1)
+    """Conversations of the two trained models."""
+    base_steps: int = Field(default=1600, ge=1)
+    """Optimiser steps of the shared base."""
+    role_steps: int = Field(default=400, ge=1)
+    """Optimiser steps of each role after the base."""
+    seed: int = 0
+    """Seed of everything."""
+
+
+def parse_config(config_class: type[ConfigT], args: Sequence[str], prog: str) -> ConfigT:
+    """A command's config from its flags and the TOML file they name.
+
+    Args:
+        config_class: the command's config.
+        args: the command line after the command's name.
+        prog: the command as typed, for the help.
+
+    Raises:
+        ConfigError: an unknown flag or field, a value of the wrong type, a missing field, or a file that is not TOML.
+        SystemExit: help was asked for (code 0).
+    """
+    from_file = _read_toml(_config_path(args)) if _config_path(args) else {}
+    _refuse_unknown(config_class, from_file, "")
+    source: CliSettingsSource[Any] = CliSettingsSource(config_class, cli_prog_name=prog, cli_exit_on_error=False)
+    try:
+        return CliApp.run(
+            config_class, cli_args=_spread_lists(config_class, args), cli_settings_source=source, **from_file
+        )
+    except SettingsError as error:
+        raise ConfigError(_flag_problem(str(error), config_class, prog)) from None
+    except ValidationError as error:
+        raise ConfigError(f"{prog}: {_value_problem(error, _config_path(args))}") from None
+
+
+def _spread_lists(config_class: type[BaseModel], args: Sequence[str]) -> list[str]:
+    """`--data a b` as `--data a --data b`, the form the settings library reads."""
+    lists = {f"--{n.replace('_', '-')}" for n, f in config_class.model_fields.items() if get_origin(f.annotation) is list}
+    out: list[str] = []
+    flag: str | None = None
+    for arg in args:
+        if arg.startswith("-"):
+            flag = arg if arg in lists else None
+            out.append(arg)
+        elif flag is not None and out[-1] != flag:
+            out += [flag, arg]
+        else:
+            out.append(arg)
+    return out
+
+
+def _config_path(args: Sequence[str]) -> str | None:
+    for index, arg in enumerate(args):
+        if arg == "--config" and index + 1 < len(args):
+            return args[index + 1]
+        if arg.startswith("--config="):
+            return arg.removeprefix("--config=")
+    return None
+
+
+def _read_toml(path: str | None) -> dict[str, Any]:
+    if path is None:
+        return {}
+    try:
+        with Path(path).open("rb") as file:
+            return tomllib.load(file)
+    except FileNotFoundError:
+        raise ConfigError(f"--config {path}: there is no such file") from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"--config {path}: could not be read ({error})") from None
+    except tomllib.TOMLDecodeError as error:
+        raise ConfigError(f"--config {path}: not TOML ({error})") from None
+
+
+def _refuse_unknown(model: type[BaseModel], given: dict[str, Any], prefix: str) -> None:
+    for name, value in given.items():
+        known = model.model_fields
+        if name not in known:
+            raise ConfigError(f"unknown field {prefix}{name} in the TOML file{_suggest(name, known)}; accepted: {', '.join(known)}")
+        inner = known[name].annotation
+        if isinstance(value, dict) and isinstance(inner, type) and issubclass(inner, BaseModel):
+            _refuse_unknown(inner, value, f"{prefix}{name}.")
+
+
+def _suggest(name: str, known: Any) -> str:
+    close = difflib.get_close_matches(name, list(known), n=1)
+    return f" (did you mean {close[0]}?)" if close else ""
+
+
+def _flags(model: type[BaseModel], prefix: str = "--") -> list[str]:
+    out = []
+    for name, field in model.model_fields.items():
+        flag = prefix + name.replace("_", "-")
+        inner = field.annotation
+        if isinstance(inner, type) and issubclass(inner, BaseModel):
+            out += _flags(inner, f"{flag}.")
+        else:
+            out.append(flag)
+    return out
+
+
+def _flag_problem(message: str, config_class: type[BaseModel], prog: str) -> str:
+    unknown = re.search(r"unrecognized arguments: (\S+)", message)
+    if unknown:
+        flag = unknown.group(1).split("=")[0]
+        return f"{prog}: unknown flag {flag}{_suggest(flag, _flags(config_class))}; see {prog} --help"
+    text = " ".join(message.removeprefix("error parsing CLI: ").split())
+    return f"{prog}: {text}; see {prog} --help"
+
+
+def _value_problem(error: ValidationError, path: str | None) -> str:
+    problem = error.errors(include_url=False)[0]
+    name = ".".join(str(part) for part in problem["loc"])
+    if problem["type"] == "missing":
+        return f"{name.replace('_', '-')} is missing; pass it as a flag or in a --config file"
+    source = f" (a flag or {path})" if path else ""
+    return f"{first_problem(error)}{source}"
+
+
+def to_toml(values: dict[str, Any], prefix: str = "") -> str:
+    """The TOML text of a config: what --dry-run prints. None, which TOML lacks, becomes a comment."""
+    lines, tables = [], []
+    for name, value in values.items():
+        if isinstance(value, dict):
+            tables.append(f"\n[{prefix}{name}]\n{to_toml(value, f'{prefix}{name}.')}")
+        elif value is None:
+            lines.append(f"# {name} is not set")
+        else:
+            lines.append(f"{name} = {_toml_value(value)}")
+    return "\n".join(lines + tables)
+
+
+def _toml_value(value: Any) -> str:
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, str):
+        return json.dumps(value, ensure_ascii=False)
+    if isinstance(value, list):
+        return "[" + ", ".join(_toml_value(v) for v in value) + "]"
+    return repr(value)
+

@@ -1,0 +1,151 @@
+"""The token rendering of a View, for trained models: ids and who spoke them, from one function.
+
+Ids are concatenated piece by piece and a turn is never tokenised together with its neighbours, so the rendering of a
+longer conversation has the shorter one as its prefix, and a cache of it stays valid. Text is encoded with the special
+tokens split up: a title or message that contains "<movie_title>" can't forge structure. Knows nothing of backends.
+"""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from interplay.errors import CheckpointError
+from interplay.formats.parsing import Event, parse_turn, pieces_of_turn
+from interplay.formats.tags import END_OF_TURN, GOAL, PREFERENCES, SEEN, role_tag, structural_tags, title_tags
+from interplay.types import Domain, Role, Turn, View
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerFast
+
+IGNORED = -100
+"""The label of a token that is not learned (the convention of torch's cross-entropy)."""
+
+
+@dataclass(slots=True, frozen=True)
+class Rendered:
+    """A rendering. `spoken_by[i]` tells whose words `ids[i]` belongs to; None for tags that open turns and the persona."""
+
+    ids: tuple[int, ...]
+    spoken_by: tuple[Role | None, ...]
+
+    def labels(self, role: Role) -> list[int]:
+        """`ids` where `role` speaks, its end-of-turn token included, and IGNORED elsewhere. Shape (len(ids),)."""
+        return [i if who is role else IGNORED for i, who in zip(self.ids, self.spoken_by, strict=True)]
+
+
+def add_structural_tokens(tokenizer: "PreTrainedTokenizerFast", domain: Domain) -> int:
+    """Add the tags of the domain to a tokenizer, each as one token. Returns how many were new."""
+    from tokenizers import AddedToken
+
+    tokens = [AddedToken(tag, special=True, normalized=False) for tag in structural_tags(domain)]
+    return int(tokenizer.add_tokens(tokens, special_tokens=True))
+
+
+class TokenFormat:
+    """Renders Views to ids and reads sampled ids back, with one tokenizer.
+
+    Args:
+        tokenizer: a fast tokenizer that knows the structural tags (see `add_structural_tokens`).
+        domain: whose title tags are used.
+
+    Raises:
+        CheckpointError: a tag is not one token of this tokenizer.
+    """
+
+    def __init__(self, tokenizer: "PreTrainedTokenizerFast", domain: Domain) -> None:
+        from tokenizers import Tokenizer
+
+        self.tokenizer = tokenizer
+        self.domain = domain
+        # A copy, so that splitting special tokens here does not change the caller's tokenizer.
+        self._text = Tokenizer.from_str(tokenizer.backend_tokenizer.to_str())
+        self._text.encode_special_tokens = True
+        self._id_of: dict[str, int] = {}
+        for tag in structural_tags(domain):
+            index = tokenizer.convert_tokens_to_ids(tag)
+            if not isinstance(index, int) or tokenizer.decode([index], skip_special_tokens=False) != tag:
+                raise CheckpointError(
+                    f"the tokenizer has no token {tag}; it was not trained for {domain.plural}: "
+                    "train with interplay train, or choose another model"
+                )
+            self._id_of[tag] = index
+        self._tag_of = {index: tag for tag, index in self._id_of.items()}
+
+    @property
+    def end_of_turn(self) -> int:
+        """Id of the token that closes every turn: where decoding stops."""
+        return self._id_of[END_OF_TURN]
+
+    def encode_text(self, text: str) -> list[int]:
+        """Ids of running text; tags in it are spelled out, not structure."""
+        ids: list[int] = self._text.encode(text, add_special_tokens=False).ids
+        return ids
+
+    def _encode(self, pieces: Iterable[Event]) -> list[int]:
+        out: list[int] = []
+        for piece in pieces:
+            if piece.is_tag:
+                out.append(self._id_of[piece.value])
+            else:
+                out += self.encode_text(piece.value)
+        return out
+
+    def turn_ids(self, turn: Turn) -> list[int]:
+        """Ids of what the speaker says: from `<action>` to the end-of-turn token."""
+        return self._encode(pieces_of_turn(turn, self.domain))
+
+    def opening_ids(self, role: Role) -> list[int]:
+        """Ids that hand the floor to `role`."""
+        return [self._id_of[role_tag(role)]]
+
+    def persona_ids(self, view: View) -> list[int]:
+        """Ids before the first turn: the model's own begin token if it has one, then what the View shows of the persona."""
+        opening, closing = title_tags(self.domain)
+        # A blank before each text: the words get the same ids that they have within a sentence.
+        pieces: list[Event] = []
+        if view.general_preferences:
+            pieces += [Event(True, PREFERENCES), Event(False, f" {view.general_preferences}")]
+        for known in view.known_items:
+            pieces += [Event(True, SEEN), Event(True, opening), Event(False, known.title), Event(True, closing)]
+            if known.review:
+                pieces.append(Event(False, f" {known.review}"))
+        if view.target_attributes:
+            pieces += [Event(True, GOAL), Event(False, " " + ", ".join(view.target_attributes))]
+        begin = self.tokenizer.bos_token_id
+        return ([] if begin is None else [begin]) + self._encode(pieces)
+
+    def render(self, view: View) -> Rendered:
+        """Everything in the View: ids and who spoke them."""
+        ids = self.persona_ids(view)
+        spoken_by: list[Role | None] = [None] * len(ids)
+        for turn in view.turns:
+            opening, said = self.opening_ids(turn.role), self.turn_ids(turn)
+            ids += opening + said
+            spoken_by += [None] * len(opening) + [turn.role] * len(said)
+        return Rendered(tuple(ids), tuple(spoken_by))
+
+    def decode(self, ids: Sequence[int]) -> str:
+        """The exact text of ids, tags included."""
+        return str(self.tokenizer.decode(list(ids), skip_special_tokens=False, clean_up_tokenization_spaces=False))
+
+    def parse(self, ids: Sequence[int], role: Role) -> Turn:
+        """The Turn that sampled ids spell. Only ids of tags are tags: text that looks like one stays text.
+
+        Raises:
+            FormatError: see `parsing.parse_turn`.
+        """
+        events: list[Event] = []
+        text: list[int] = []
+        for index in ids:
+            tag = self._tag_of.get(index)
+            if tag is None:
+                text.append(index)
+                continue
+            if text:
+                events.append(Event(False, self.decode(text)))
+                text = []
+            events.append(Event(True, tag))
+        if text:
+            events.append(Event(False, self.decode(text)))
+        raw = self.decode(ids)
+        return parse_turn(events, role, self.domain, raw)

@@ -1,0 +1,105 @@
+"""A trained model's directory: the model and tokenizer as transformers writes them, and `interplay.json`, which says what it is.
+
+`load_agent` turns such a directory into an Agent; nothing above this module needs to know what lies in it.
+"""
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from pydantic import ValidationError
+
+from interplay.config import Sampling
+from interplay.errors import CheckpointError
+from interplay.simulation.model_agents import TokenAgent
+from interplay.store import first_problem
+from interplay.types import DOMAINS, Catalog, Record, Role
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerFast
+
+CARD = "interplay.json"
+
+
+class CheckpointCard(Record):
+    """What a checkpoint is."""
+
+    version: int = 1
+    role: Role | None
+    """Whom it speaks for; None for a base that was trained on both roles and speaks for neither yet."""
+    domain: str
+    with_persona: bool
+    """Whether the recommender's View showed the persona in training, and must show it now. True for a user."""
+    base_model: str
+    """What it was trained from: "tiny", a path, or a hub id."""
+    data_digests: tuple[str, ...]
+    """Content hashes of the corpora it was trained on."""
+    package_version: str
+
+
+def read_card(path: Path) -> CheckpointCard:
+    """The card of a checkpoint directory.
+
+    Raises:
+        CheckpointError: the directory is missing or not a checkpoint of this toolkit.
+    """
+    if not path.is_dir():
+        raise CheckpointError(f"{path} is not a directory; expected a trained model. Make one with: interplay train user|recommender")
+    if not (path / CARD).is_file():
+        raise CheckpointError(f"{path} holds no {CARD}, so it is no model trained by interplay (was the training cut off?)")
+    try:
+        return CheckpointCard.model_validate_json((path / CARD).read_text(encoding="utf-8"))
+    except ValidationError as error:
+        raise CheckpointError(f"{path / CARD}: {first_problem(error)}") from None
+
+
+def require_role(path: Path, role: Role) -> CheckpointCard:
+    """The card of a checkpoint that must speak for `role`.
+
+    Raises:
+        CheckpointError: it is a checkpoint of the other role, or of none.
+    """
+    card = read_card(path)
+    if card.role is not role:
+        is_a = "a base model of both roles" if card.role is None else f"a {card.role}"
+        raise CheckpointError(f"{path} is {is_a}, not a {role}; train one with: interplay train {role}")
+    return card
+
+
+def load_tokenizer(path: Path | str) -> "PreTrainedTokenizerFast":
+    """The tokenizer at a path or hub id.
+
+    Raises:
+        CheckpointError: there is none, or it is not a fast one.
+    """
+    from transformers import AutoTokenizer, PreTrainedTokenizerFast
+
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(path, trust_remote_code=False)
+    except (OSError, ValueError) as error:
+        raise CheckpointError(f"{path} holds no tokenizer that can be loaded ({str(error).splitlines()[0]})") from None
+    if not isinstance(tokenizer, PreTrainedTokenizerFast):
+        raise CheckpointError(f"the tokenizer of {path} is not a fast one (tokenizer.json), which the token rendering needs")
+    return tokenizer
+
+
+def load_agent(
+    path: Path, role: Role, *, sampling: Sampling, catalog: Catalog | None = None, max_batch: int = 64
+) -> tuple[TokenAgent, CheckpointCard]:
+    """An Agent that a trained model in this process speaks for.
+
+    Args:
+        path: the checkpoint.
+        role: whom it must speak for.
+        sampling: how its tokens are drawn.
+        catalog: links the titles it writes to items; without one they stay unlinked.
+        max_batch: conversations decoded together at most.
+
+    Raises:
+        CheckpointError: it is missing, damaged, or of the other role.
+    """
+    card = require_role(path, role)
+    from interplay.backends.local import LocalBackend
+    from interplay.formats.tokens import TokenFormat
+
+    form = TokenFormat(load_tokenizer(path), DOMAINS[card.domain])
+    return TokenAgent(role, path.name, form, LocalBackend.load(path, max_batch=max_batch), sampling, catalog), card

@@ -1,0 +1,114 @@
+"""One conversation is one coroutine: ask the recommender, ask the user, until an Ending.
+
+The environment: it owns the Scenario, gives each agent its View and nothing else, and records what was said. Replay,
+simulation, the terminal chat and training rollouts all drive this coroutine.
+"""
+
+from dataclasses import dataclass
+
+from interplay.errors import BackendError, ContextOverflow, FormatError, InterplayError
+from interplay.simulation.agents import Agent, Speaker
+from interplay.types import Action, Dialogue, Ending, Failure, Role, Scenario, Turn, derive_seed, view_of
+
+
+@dataclass(slots=True, frozen=True)
+class Limits:
+    """When the environment ends a conversation that the user does not end."""
+
+    max_turns: int = 20
+    """Turns of both sides together; reaching it ends the conversation as turn-limit."""
+    max_repeats: int = 3
+    """A speaker who says the same thing this many times in a row ends the conversation as loop."""
+
+
+def conversation_seed(run_seed: int, scenario: Scenario, sample: int) -> int:
+    """The seed of one conversation: a function of the run's seed, the scenario and the sample index, and nothing else."""
+    return derive_seed(run_seed, scenario.key, sample)
+
+
+async def converse(
+    scenario: Scenario,
+    user: Agent,
+    recommender: Agent,
+    *,
+    seed: int,
+    sample: int = 0,
+    limits: Limits | None = None,
+    with_persona: bool = False,
+    first: Role = Role.RECOMMENDER,
+) -> Dialogue:
+    """Let two agents talk.
+
+    Args:
+        scenario: what the conversation starts from; the only holder of the target.
+        user: the user simulator (or a person).
+        recommender: the recommender (or a person).
+        seed: of this conversation.
+        sample: index among conversations of one scenario.
+        limits: see Limits.
+        with_persona: whether the recommender's View shows the persona.
+        first: who opens.
+
+    Returns:
+        The record. Faults of the format, the context or a backend are endings, not exceptions.
+    """
+    limits = limits or Limits()
+    key = f"{scenario.key}.{sample}"
+    turns: list[Turn] = []
+    speakers: dict[Role, Speaker] = {}
+
+    def record(ending: Ending, failure: Failure | None = None) -> Dialogue:
+        return Dialogue(
+            scenario_key=scenario.key,
+            sample=sample,
+            corpus=scenario.corpus,
+            domain=scenario.domain,
+            user=user.name,
+            recommender=recommender.name,
+            seed=seed,
+            turns=tuple(turns),
+            ending=ending,
+            failure=failure,
+        )
+
+    role = first
+    try:
+        for agent in (user, recommender):
+            view = view_of(scenario, agent.role, with_persona=with_persona)
+            speakers[agent.role] = agent.begin(view, derive_seed(seed, agent.role), f"{key}/{agent.role}")
+        while True:
+            turn = await speakers[role].speak()
+            turns.append(turn)
+            ending = ending_of(turns, limits)
+            if ending is not None:
+                return record(ending)
+            role = role.other
+            speakers[role].hear(turn)
+    except FormatError as error:
+        return record(Ending.FORMAT_FAILURE, Failure(boundary="format", role=role, reason=error.reason, raw=error.raw))
+    except ContextOverflow as error:
+        return record(Ending.CONTEXT_OVERFLOW, _failure("context", role, error))
+    except BackendError as error:
+        return record(Ending.BACKEND_FAILURE, _failure("backend", role, error))
+    finally:
+        for speaker in speakers.values():
+            speaker.end()
+
+
+def _failure(boundary: str, role: Role, error: InterplayError) -> Failure:
+    return Failure(boundary=boundary, role=role, reason=str(error))
+
+
+def ending_of(turns: list[Turn], limits: Limits) -> Ending | None:
+    """The Ending that the latest turn brings about, or None while the conversation goes on."""
+    latest = turns[-1]
+    if latest.action is Action.ACCEPT:
+        return Ending.ACCEPTED
+    if latest.action is Action.GIVE_UP:
+        return Ending.GAVE_UP
+    own = [" ".join(t.text.casefold().split()) for t in turns if t.role is latest.role][-limits.max_repeats :]
+    if len(own) == limits.max_repeats and len(set(own)) == 1:
+        return Ending.LOOP
+    if len(turns) >= limits.max_turns:
+        return Ending.TURN_LIMIT
+    return None
