@@ -1,0 +1,106 @@
+"""What a Run of simulated conversations looks like: endings, lengths, whether what was accepted is what was asked for."""
+
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+
+from interplay.evaluation.replay import named_accepted
+from interplay.titles import title_key
+from interplay.types import Catalog, Dialogue, Ending, Item, Role, Scenario
+
+FAULTS = (Ending.BACKEND_FAILURE, Ending.CONTEXT_OVERFLOW)
+"""Endings that say nothing of what was said; such dialogues are skipped and counted."""
+
+
+@dataclass(slots=True, frozen=True)
+class SimulationSummary:
+    """Numbers of each observed dialogue, aligned with each other, and counts."""
+
+    endings: tuple[Ending | None, ...]
+    num_turns: tuple[int, ...]
+    words: Mapping[Role, tuple[int, ...]]
+    """Words of all turns of the role, per dialogue."""
+    turns: Mapping[Role, tuple[int, ...]]
+    """Turns of the role, per dialogue."""
+    satisfied: tuple[bool, ...]
+    """For each accepted dialogue that could be judged: whether an accepted item has all target attributes."""
+    num_not_judged: int
+    """Accepted dialogues that could not be judged."""
+    titles: tuple[int, ...]
+    """Titles the recommender named, per dialogue."""
+    off_catalog: tuple[int, ...]
+    """Those of them that the catalog does not hold, per dialogue."""
+    num_skipped: int
+    """Dialogues that a fault ended."""
+
+
+def summarise(
+    dialogues: Iterable[Dialogue], scenarios: Sequence[Scenario] = (), catalog: Catalog | None = None
+) -> SimulationSummary:
+    """Summary of a simulated Run.
+
+    Args:
+        dialogues: of one Run.
+        scenarios: those they started from; a dialogue whose scenario is missing can't be judged for its goal.
+        catalog: of their domain; None: off-catalog means that the title was linked to no item.
+    """
+    by_key = {scenario.key: scenario for scenario in scenarios}
+    known_attributes = frozenset(a for item in catalog or () for a in _attributes(item))
+    everything = list(dialogues)
+    observed = [dialogue for dialogue in everything if dialogue.ending not in FAULTS]
+    judged = [
+        _satisfied(dialogue, by_key.get(dialogue.scenario_key), catalog, known_attributes)
+        for dialogue in observed
+        if dialogue.ending is Ending.ACCEPTED
+    ]
+    named = [[m for t in d.turns if t.role is Role.RECOMMENDER for m in zip(t.titles, t.items, strict=True)] for d in observed]
+    return SimulationSummary(
+        endings=tuple(d.ending for d in observed),
+        num_turns=tuple(len(d.turns) for d in observed),
+        words={role: tuple(sum(t.num_words for t in d.turns if t.role is role) for d in observed) for role in Role},
+        turns={role: tuple(sum(t.role is role for t in d.turns) for d in observed) for role in Role},
+        satisfied=tuple(verdict for verdict in judged if verdict is not None),
+        num_not_judged=sum(verdict is None for verdict in judged),
+        titles=tuple(len(mentions) for mentions in named),
+        off_catalog=tuple(sum(not in_catalog(t, m.item_id, catalog) for t, m in mentions) for mentions in named),
+        num_skipped=len(everything) - len(observed),
+    )
+
+
+def in_catalog(title: str, item_id: str | None, catalog: Catalog | None) -> bool:
+    """Whether a named title is an item of the catalog; without a catalog, whether it was linked to any item."""
+    if catalog is None:
+        return item_id is not None
+    return item_id in catalog or catalog.find(title) is not None
+
+
+def count_endings(dialogues: Iterable[Dialogue]) -> dict[Ending, int]:
+    """How many dialogues ended how, all Endings in their order; logs that do not tell are not counted."""
+    counts = Counter(dialogue.ending for dialogue in dialogues)
+    return {ending: counts[ending] for ending in Ending}
+
+
+@lru_cache(maxsize=100_000)
+def _key(attribute: str) -> str:
+    return title_key(attribute)
+
+
+def _attributes(item: Item) -> set[str]:
+    """The item's attribute values and its decade ("1990s"), as keys."""
+    keys = {_key(value) for values in item.attributes.values() for value in values}
+    if item.year is not None:
+        keys.add(f"{item.year // 10 * 10}s")
+    return keys
+
+
+def _satisfied(dialogue: Dialogue, scenario: Scenario | None, catalog: Catalog | None, known: frozenset[str]) -> bool | None:
+    """Whether an accepted item has every target attribute; None when that can't be told."""
+    if scenario is None or catalog is None:
+        return None
+    wanted = {_key(attribute) for attribute in scenario.persona.target_attributes}
+    # An attribute that no item of the catalog has (a phrase out of a review) can't be checked, so it is no miss.
+    if not wanted or not wanted <= known:
+        return None
+    items = [catalog.get(item_id) or catalog.find(title) for title, item_id in named_accepted(dialogue.turns)]
+    return any(wanted <= _attributes(item) for item in items if item is not None)

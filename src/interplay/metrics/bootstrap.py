@@ -1,0 +1,142 @@
+"""How far a score could be off: percentile bootstrap over clusters, and the jackknife where a bootstrap would be biased.
+
+A cluster is what was drawn independently, here a scenario with all its turns; resampling single turns would take the
+turns of one conversation for independent and make every interval too narrow.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+NUM_RESAMPLES = 1000
+CONFIDENCE = 0.95
+
+Floats = NDArray[np.float64]
+Statistic = Callable[..., Floats]
+"""Takes the resampled columns and `axis`, and reduces that axis."""
+
+
+@dataclass(slots=True, frozen=True)
+class Estimate:
+    """A measured number with its 95 % interval."""
+
+    value: float | None
+    """None when nothing could be measured."""
+    low: float | None
+    high: float | None
+    n: int
+    """The denominator."""
+    num_skipped: int = 0
+    """What could not be scored and is not in the denominator."""
+
+
+def cluster_interval(
+    columns: Sequence[Sequence[float]], statistic: Statistic, rng: np.random.Generator
+) -> tuple[float, float] | None:
+    """Percentile bootstrap interval (95 %, 1000 resamples) of any statistic over clusters.
+
+    Whole clusters are drawn with replacement, as many as there are (Efron and Tibshirani 1993, chapter 13). Resamples
+    in which the statistic is undefined (for example an empty denominator) are left out.
+
+    Args:
+        columns: numbers of each cluster, one sequence per number, all of shape (num_clusters,).
+        statistic: called as `statistic(*columns, axis=-1)` on arrays (num_resamples, num_clusters); reduces the axis.
+        rng: draws the resamples.
+
+    Returns:
+        Lower and upper end; None with fewer than two clusters, which tell nothing of the spread.
+
+    >>> def total(x, axis): return x.sum(axis=axis)
+    >>> cluster_interval([[2.0, 2.0, 2.0]], total, np.random.default_rng(0))
+    (6.0, 6.0)
+    """
+    data = [np.asarray(column, dtype=np.float64) for column in columns]
+    num_clusters = len(data[0])
+    if num_clusters < 2:
+        return None
+    drawn: list[Floats] = []
+    at_once = max(1, min(NUM_RESAMPLES, 2_000_000 // num_clusters))  # bounds the index matrix to 16 MB
+    for start in range(0, NUM_RESAMPLES, at_once):
+        index = rng.integers(num_clusters, size=(min(at_once, NUM_RESAMPLES - start), num_clusters))
+        with np.errstate(divide="ignore", invalid="ignore"):
+            drawn.append(statistic(*[column[index] for column in data], axis=-1))
+    resampled = np.concatenate(drawn)
+    defined = resampled[np.isfinite(resampled)]
+    if not len(defined):
+        return None
+    tail = 100 * (1 - CONFIDENCE) / 2
+    low, high = np.percentile(defined, [tail, 100 - tail])
+    return float(low), float(high)
+
+
+def estimate_mean(values: Sequence[float], rng: np.random.Generator, num_skipped: int = 0) -> Estimate:
+    """Mean of one number per cluster: sum(values) / len(values), with its bootstrap interval.
+
+    Args:
+        values: one per cluster, shape (n,).
+        rng: draws the resamples.
+        num_skipped: passed on; not in the denominator.
+
+    >>> estimate_mean([0.0, 1.0, 1.0, 0.0], np.random.default_rng(0)).value
+    0.5
+    >>> estimate_mean([], np.random.default_rng(0))
+    Estimate(value=None, low=None, high=None, n=0, num_skipped=0)
+    """
+    if not values:
+        return Estimate(None, None, None, 0, num_skipped)
+    low, high = cluster_interval([values], np.mean, rng) or (None, None)
+    return Estimate(float(np.mean(values)), low, high, len(values), num_skipped)
+
+
+def estimate_ratio(
+    numerators: Sequence[float], denominators: Sequence[int], rng: np.random.Generator, num_skipped: int = 0
+) -> Estimate:
+    """Mean over units that come in clusters: sum(numerators) / sum(denominators), with its bootstrap interval.
+
+    Args:
+        numerators: sum over the units of each cluster, shape (num_clusters,).
+        denominators: number of units of each cluster, shape (num_clusters,).
+        rng: draws the resamples.
+        num_skipped: passed on; not in the denominator.
+
+    Returns:
+        The estimate; its `n` counts units (turns), not clusters; None when there is no unit.
+
+    >>> estimate_ratio([10.0, 2.0], [2, 1], np.random.default_rng(0)).value
+    4.0
+    """
+    units = sum(denominators)
+    if not units:
+        return Estimate(None, None, None, 0, num_skipped)
+
+    def ratio(top: Floats, bottom: Floats, axis: int = -1) -> Floats:
+        return np.asarray(top.sum(axis=axis) / bottom.sum(axis=axis))
+
+    low, high = cluster_interval([numerators, [float(d) for d in denominators]], ratio, rng) or (None, None)
+    return Estimate(sum(numerators) / units, low, high, units, num_skipped)
+
+
+def jackknife_interval(value: float, left_out: Sequence[float]) -> tuple[float, float] | None:
+    """Interval value -+ 1.96 s with s^2 = (m - 1) / m * sum((left_out_i - mean)^2), m clusters (Quenouille, Tukey).
+
+    For statistics such as the share of distinct n-grams, in which a bootstrap's repeated clusters count as repetition:
+    every resample then lies below the estimate, and a percentile interval does not even hold it.
+
+    Args:
+        value: the statistic of all clusters.
+        left_out: the statistic without cluster i, shape (m,).
+
+    Returns:
+        Lower and upper end; None with fewer than two clusters.
+
+    >>> low, high = jackknife_interval(2.0, [2.5, 1.5])  # s^2 = 1/2 * (0.25 + 0.25) = 0.5^2
+    >>> round(low, 2), round(high, 2)
+    (1.02, 2.98)
+    """
+    if len(left_out) < 2:
+        return None
+    m = len(left_out)
+    spread = float(np.sqrt((m - 1) / m * np.square(np.asarray(left_out) - np.mean(left_out)).sum()))
+    return value - 1.96 * spread, value + 1.96 * spread
