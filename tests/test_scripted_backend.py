@@ -3,8 +3,9 @@ import time
 
 import pytest
 
-from interplay.backends.backend import Backend, Completion, Message, Request, Sampling
+from interplay.backends.backend import Backend, Completion, Message, Request
 from interplay.backends.scripted import ScriptedBackend
+from interplay.config import Sampling
 from interplay.errors import BackendError
 
 

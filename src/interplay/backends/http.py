@@ -198,7 +198,7 @@ class HttpBackend:
             return
         raise InputError(
             f"no server answers at {self.base_url} ({reason}); "
-            f"start one with: vllm serve {self.model} --port {urlsplit(self.base_url).port or 8000}, or check --base-url"
+            f"start one with: vllm serve {self.model} --port {urlsplit(self.base_url).port or 8000}, or check the URL"
         )
 
     async def _takes_model(self) -> bool:
@@ -306,9 +306,9 @@ class HttpBackend:
             400: "the server does not take such a request: see docs/backends.md for what servers must support",
             401: f"check the key in the environment variable {self._api_key_env}",
             403: f"check the key in the environment variable {self._api_key_env}",
-            404: f"check the model's name ({self.model}) and --base-url, which usually ends in /v1",
+            404: f"check the model's name ({self.model}) and the URL, which usually ends in /v1",
             429: "the server limits the rate: lower the concurrency or wait, then resume",
-        }.get(status, "look at the server's log, then resume" if status >= 500 else "check --base-url and the server's log")
+        }.get(status, "look at the server's log, then resume" if status >= 500 else "check the URL and the server's log")
         if at_least_s > MAX_WAIT_S:
             todo = f"it asks to wait {at_least_s:g} s: resume after that"
         # A used-up quota is sent as 429 too, and no waiting mends it.
@@ -323,7 +323,7 @@ class HttpBackend:
         return text.replace(self._client.api_key, "***")[:300] if self._client.api_key != _NO_KEY else text[:300]
 
     def _unusable(self, path: str, what: str) -> BackendError:
-        return BackendError(f"{self.base_url}{path} answered 200 with {what}; check --base-url and docs/backends.md")
+        return BackendError(f"{self.base_url}{path} answered 200 with {what}; check the URL and docs/backends.md")
 
     def _parsed(self, path: str, reply: object, kind: type[ReplyT]) -> ReplyT:
         try:
