@@ -97,6 +97,12 @@ def content_hash(value: Any) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
+def derive_seed(*parts: int | str) -> int:
+    """A seed in [0, 2**63) that depends on every part, for example (run seed, scenario key, sample index)."""
+    digest = hashlib.blake2b(json.dumps(parts).encode(), digest_size=8).digest()
+    return int.from_bytes(digest, "big") >> 1
+
+
 class Domain(Record):
     """What the items are called and tagged as. A new domain is a new line of data, not a subclass."""
 
@@ -218,12 +224,17 @@ class Persona(Record):
 
     def without(self, titles: Iterable[str]) -> "Persona":
         """This persona with every naming of the titles taken out; attributes and known items that name one are dropped."""
+        def scrubbed(text: str, title: str) -> str:
+            # A text that is nothing but the title names it, even where the title is an everyday word ("Up", "It").
+            rest = remove_title(text, title)
+            return "" if title_key(rest) == title_key(title) else rest
+
         persona = self
         for title in titles:
             persona = Persona(
-                general_preferences=remove_title(persona.general_preferences, title),
+                general_preferences=scrubbed(persona.general_preferences, title),
                 known_items=tuple(
-                    k.model_copy(update={"review": remove_title(k.review, title)})
+                    k.model_copy(update={"review": scrubbed(k.review, title)})
                     for k in persona.known_items
                     if not names_title(k.title, title) and title_key(k.title) != title_key(title)
                 ),

@@ -1,9 +1,9 @@
 """A Corpus on disk and in memory: dialogues, the scenarios they start from, the catalog, and what was dropped on the way.
 
-    DIR/corpus.json       name, domain, counts (read, kept, dropped by reason), overlap of the splits, content digest
-    DIR/dialogues.jsonl   Dialogue per line
-    DIR/scenarios.jsonl   Scenario per line, same order: line i of both files belong together
-    DIR/catalog.jsonl     Item per line
+DIR/corpus.json       name, domain, counts (read, kept, dropped by reason), overlap of the splits, content digest
+DIR/dialogues.jsonl   Dialogue per line
+DIR/scenarios.jsonl   Scenario per line, same order: line i of both files belong together
+DIR/catalog.jsonl     Item per line
 """
 
 import json
