@@ -166,8 +166,15 @@ def encoder(tmp_path_factory: pytest.TempPathFactory) -> str:
     (path / "vocab.txt").write_text("\n".join(vocabulary), encoding="utf-8")
     with torch.random.fork_rng():
         torch.manual_seed(0)
-        size = {"hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 16}
-        model = BertModel(BertConfig(vocab_size=len(vocabulary), max_position_embeddings=12, **size))
+        config = BertConfig(
+            vocab_size=len(vocabulary),
+            max_position_embeddings=12,
+            hidden_size=16,
+            num_hidden_layers=2,
+            num_attention_heads=2,
+            intermediate_size=16,
+        )
+        model = BertModel(config)
     model.save_pretrained(path)
     BertTokenizer(str(path / "vocab.txt")).save_pretrained(path)
     return str(path)
