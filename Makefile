@@ -1,0 +1,30 @@
+# The three commands of this project; each sets up .venv on first use and whenever the pins change.
+PYTHON ?= python3
+BIN := .venv/bin
+export INTERPLAY_DATA ?= ../shared/data
+
+.PHONY: quickstart test check format clean
+
+quickstart: .venv/installed
+	$(BIN)/interplay quickstart --overwrite
+
+test: .venv/installed
+	$(BIN)/python -m pytest --cov --cov-report=term --cov-fail-under=90 --durations=10
+
+check: .venv/installed
+	$(BIN)/ruff check src tests benchmarks
+	$(BIN)/ruff format --check src tests benchmarks
+	$(BIN)/mypy
+
+format: .venv/installed
+	$(BIN)/ruff check --fix src tests benchmarks
+	$(BIN)/ruff format src tests benchmarks
+
+clean:
+	rm -rf .venv dist runs data .mypy_cache .ruff_cache .pytest_cache
+
+.venv/installed: pyproject.toml constraints.txt
+	test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt torch
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[all,dev]'
+	touch $@

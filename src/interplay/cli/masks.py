@@ -1,0 +1,49 @@
+"""`interplay train ROLE --show-masks N`: conversations as the model reads them, with the words it learns standing out."""
+
+from rich.console import Console
+from rich.text import Text
+
+from interplay.config import TrainConfig
+from interplay.formats.tokens import IGNORED, TokenFormat
+from interplay.types import Role, Split, view_of
+
+_LEARNED, _READ, _PERSONA = "bold green", "default", "dim"
+
+
+def show_masks(config: TrainConfig) -> int:
+    """Print the first conversations of the training split in colour."""
+    from interplay.training.sft import read_corpora, tokenizer_for
+
+    corpora = read_corpora(config.data)
+    form = TokenFormat(tokenizer_for(config, corpora), corpora[0].domain)
+    roles = list(Role) if config.role == "base" else [Role(config.role)]
+    console = Console()
+    shown = 0
+    for scenario, dialogue in corpora[0].pairs(Split.TRAIN):
+        for role in roles:
+            rendered = form.render(view_of(scenario, role, with_persona=config.with_persona).after(*dialogue.turns))
+            console.print(masked_text(form, rendered.ids, rendered.spoken_by, rendered.labels(role)), soft_wrap=True)
+            learned = sum(label != IGNORED for label in rendered.labels(role))
+            console.print(f"-- {role}: {learned} of {len(rendered.ids)} tokens are learned (green)\n", style="bold")
+        shown += 1
+        if shown == config.show_masks:
+            break
+    return 0
+
+
+def masked_text(form: TokenFormat, ids: tuple[int, ...], spoken_by: tuple[Role | None, ...], labels: list[int]) -> Text:
+    """Ids as coloured text: learned green and bold, the other side plain, persona and hand-over tags dim; a line per turn."""
+    text = Text()
+    run: list[int] = []
+    style = ""
+    for index, speaker, label in zip(ids, spoken_by, labels, strict=True):
+        new_style = _LEARNED if label != IGNORED else _PERSONA if speaker is None else _READ
+        starts_turn = index in (form.opening_ids(Role.USER)[0], form.opening_ids(Role.RECOMMENDER)[0])
+        if new_style != style or starts_turn:
+            text.append(form.decode(run), style)
+            run, style = [], new_style
+        if starts_turn:
+            text.append("\n")
+        run.append(index)
+    text.append(form.decode(run), style)
+    return text

@@ -1,0 +1,456 @@
+"""What each verb does, in the order of the pipeline: from a config to files, with progress and a summary."""
+
+import asyncio
+import os
+import shutil
+import sys
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from itertools import islice
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+from interplay import __version__
+from interplay.cli.progress import Progress
+from interplay.config import DataConfig, EvaluateConfig, ReportConfig, SimulateConfig, TrainConfig
+from interplay.corpora.corpus import Corpus
+from interplay.errors import ConfigError, DataError
+from interplay.simulation.specs import LoadedAgent, load_from_spec
+from interplay.store import Run, write_records
+from interplay.types import Catalog, Dialogue, Ending, Role, Scenario, ScoreRow, Split
+
+CATALOG, SCENARIOS = "catalog.jsonl", "scenarios.jsonl"
+"""What a Run keeps beside its dialogues, so that it is a corpus in its own right."""
+
+
+# ---- data ------------------------------------------------------------------------------------------------------------
+
+
+def make_data(config: DataConfig) -> int:
+    """`interplay data`: a corpus becomes a data directory."""
+    from interplay.store import prepare_output
+
+    prepare_output(config.out, overwrite=config.overwrite, marker="corpus.json")
+    corpus = make_agenda(config) if config.corpus == "agenda" else load_real(config)
+    if not corpus.dialogues:
+        reasons = ", ".join(f"{n} {reason}" for reason, n in corpus.counts.dropped.items())
+        raise DataError(f"no conversation of {config.corpus} was left: {corpus.counts.dialogues_read} read, dropped: {reasons}")
+    corpus.save(config.out, overwrite=True)
+    print_corpus(corpus, config.out)
+    return 0
+
+
+def make_agenda(config: DataConfig) -> Corpus:
+    """The bundled corpus: agenda-based user and rule-based recommender talk; their Run, kept in OUT/run, is the corpus."""
+    from interplay.corpora.bundled import bundled_catalog
+    from interplay.corpora.run import read_run
+    from interplay.simulation.agenda import AgendaUser, RuleRecommender, agenda_scenarios
+    from interplay.simulation.batch import Plan, simulate
+
+    catalog = bundled_catalog()
+    fractions = (1 - config.valid_fraction - config.test_fraction, config.valid_fraction, config.test_fraction)
+    scenarios = agenda_scenarios(catalog, config.num_dialogues, seed=config.seed, split_fractions=fractions)
+    user, recommender = AgendaUser(catalog), RuleRecommender(catalog)
+    with TemporaryDirectory() as folder, Progress("agenda conversations", config.num_dialogues, "dialogues") as progress:
+        run = new_run(Path(folder) / "run", config.record(), catalog, scenarios)
+        done = 0
+
+        def keep(dialogue: Dialogue) -> None:
+            nonlocal done
+            done += 1
+            run.append(dialogue)
+            progress.update(done)
+
+        plan = Plan(seed=config.seed, concurrency=32)
+        asyncio.run(simulate(scenarios, user, recommender, plan, on_dialogue=keep))
+        corpus = read_run(run.path, split_by=None, seed=config.seed)
+    return corpus
+
+
+def load_real(config: DataConfig) -> Corpus:
+    """A corpus from files, with the action tagger where the corpus has no labels of its own."""
+    from interplay.corpora import load_corpus
+    from interplay.corpora.scenarios import LLMAnnotator
+    from interplay.corpora.tagger import load_tagger
+
+    root = os.environ.get("INTERPLAY_DATA")
+    if config.source is None and root is None:
+        raise DataError(f"where are the files of {config.corpus}? Pass --source DIR, or set INTERPLAY_DATA to the directory above them")
+    annotator = LLMAnnotator(server_completions(config.annotate_with)) if config.annotate_with else None
+    return load_corpus(
+        config.corpus,
+        config.source,
+        tagger=load_tagger(Path(root) / "iard" if root else None),
+        annotator=annotator,
+        split_by=config.split_by,
+        valid_fraction=config.valid_fraction,
+        test_fraction=config.test_fraction,
+        seed=config.seed,
+    )
+
+
+def server_completions(spec: str) -> Any:
+    """A function that answers prompts with the model of URL#MODEL; None stands for an answer that could not be had."""
+    from interplay.backends.backend import Message, Request
+    from interplay.backends.http import HttpBackend
+    from interplay.config import Sampling
+    from interplay.errors import InterplayError
+    from interplay.types import derive_seed
+
+    url, _, model = spec.partition("#")
+    if not model:
+        raise ConfigError(f"--annotate-with {spec} names no model; write URL#MODEL")
+
+    def complete(prompts: list[str]) -> list[str | None]:
+        async def ask_all() -> list[str | None]:
+            backend = HttpBackend(url, model)
+            await backend.check()
+            answers: list[str | None] = [None] * len(prompts)
+            done = 0
+            with Progress("annotate", len(prompts), "conversations") as progress:
+
+                async def ask(index: int) -> None:
+                    nonlocal done
+                    sampling = Sampling(temperature=0.0, max_new_tokens=400)
+                    messages = (Message("user", prompts[index]),)
+                    try:
+                        request = Request(messages, sampling, derive_seed("annotate", index), f"annotate.{index}")
+                        answers[index] = (await backend.complete(request)).text
+                    except InterplayError as error:
+                        print(f"annotate: conversation {index}: {error}", file=sys.stderr)
+                    done += 1
+                    progress.update(done)
+
+                await asyncio.gather(*(ask(i) for i in range(len(prompts))))
+            await backend.close()
+            return answers
+
+        return asyncio.run(ask_all())
+
+    return complete
+
+
+def print_corpus(corpus: Corpus, path: Path) -> None:
+    """What was read, kept and dropped, and how the splits overlap."""
+    counts = corpus.counts
+    print(f"{corpus.name}: {counts.dialogues_kept} of {counts.dialogues_read} conversations kept", end="")
+    removed = counts.dialogues_read - counts.dialogues_kept
+    print(f" ({removed / counts.dialogues_read:.2%} removed)" if counts.dialogues_read else "")
+    for reason, number in sorted(counts.dropped.items(), key=lambda entry: -entry[1]):
+        print(f"  dropped, {reason}: {number}")
+    for what, number in counts.notes.items():
+        print(f"  {what}: {number}")
+    sizes = Counter(s.split.value for s in corpus.scenarios)
+    with_target = Counter(s.split.value for s in corpus.scenarios if s.targets)
+    for split in Split:
+        print(f"  {split.value}: {sizes[split.value]} conversations, {with_target[split.value]} with a target")
+    for what, value in corpus.overlap.items():
+        print(f"  overlap, {what}: {value}")
+    print(f"  {len(corpus.catalog)} items, digest {corpus.digest}")
+    print(f"written to {path}")
+
+
+# ---- train -----------------------------------------------------------------------------------------------------------
+
+
+def train(config: TrainConfig) -> int:
+    """`interplay train`: a checkpoint from data directories."""
+    if config.show_masks:
+        from interplay.cli.masks import show_masks
+
+        return show_masks(config)
+    from interplay.training.sft import train as run_training
+
+    with Progress(f"train {config.role}", config.max_steps or 0, "steps") as progress:
+
+        def on_progress(step: int, steps: int, latest: dict[str, float]) -> None:
+            progress.total(steps)
+            progress.update(step, "  ".join(f"{name} {value:.3g}" for name, value in latest.items() if "loss" in name))
+
+        summary = run_training(config, on_progress=on_progress)
+    losses = (summary["valid_loss_first"], summary["valid_loss_last"])
+    print(f"{config.role}: {summary['parameters'] / 1e6:.1f} M parameters, {summary['steps']} steps, {summary['seconds']:.0f} s")
+    print(f"  {summary['rows']} conversations, {summary['tokens']} tokens, {summary['labelled_tokens']} of them learned")
+    if summary["shortened"] or summary["dropped"]:
+        print(f"  {summary['shortened']} cut to --max-length, {summary['dropped']} left out")
+    if losses[1] is not None:
+        print(f"  validation loss {losses[0]:.3f} -> {losses[1]:.3f} nats per learned token")
+    print(f"written to {config.out} (curves: {config.out / 'report' / 'curves.png'})")
+    return 0
+
+
+# ---- simulate --------------------------------------------------------------------------------------------------------
+
+
+def simulate(config: SimulateConfig) -> int:
+    """`interplay simulate`: two agents talk on scenarios; the Run is scored."""
+    corpus = Corpus.read(config.scenarios)
+    scenarios = chosen(corpus, config.split, config.num_dialogues)
+    user = load_from_spec(
+        config.user, Role.USER, sampling=config.sampling, catalog=corpus.catalog, max_batch=config.concurrency
+    )
+    recommender = load_from_spec(
+        config.recommender, Role.RECOMMENDER, sampling=config.sampling, catalog=corpus.catalog, max_batch=config.concurrency
+    )
+    run, held = simulate_run(config, corpus.catalog, [s for s, _ in scenarios], user, recommender)
+    dialogues = list(run.dialogues())
+    rows = score_simulation(run, dialogues, [s for s, _ in scenarios], corpus.catalog, user, recommender, config.seed)
+    endings = count_endings(dialogues)
+    print(f"{len(dialogues)} conversations ({held} held now): {endings_text(endings)}")
+    print_rows(rows)
+    print(f"written to {run.path}")
+    return 2 if endings[Ending.BACKEND_FAILURE] else 0
+
+
+def simulate_run(
+    config: SimulateConfig,
+    catalog: Catalog,
+    scenarios: list[Scenario],
+    user: LoadedAgent,
+    recommender: LoadedAgent,
+) -> tuple[Run, int]:
+    """Hold the conversations that a Run owes. Returns the Run and how many were held."""
+    from interplay.simulation.batch import Plan
+    from interplay.simulation.batch import simulate as hold
+
+    record = config.record() | {
+        "verb": "simulate",
+        "agents": {"user": user.fingerprint, "recommender": recommender.fingerprint},
+        "catalog_digest": catalog.digest,
+        "package_version": __version__,
+    }
+    # How many conversations run at once does not change any of them.
+    record.pop("concurrency")
+    resuming = config.resume and (config.out / Run.MARKER).is_file()
+    run = Run.resume(config.out, record) if resuming else new_run(config.out, record, catalog, scenarios, config.overwrite)
+    with_persona = config.with_persona if recommender.with_persona is None else recommender.with_persona
+    finished = frozenset(run.finished_keys())
+    plan = Plan(
+        seed=config.seed,
+        num_samples=config.num_samples,
+        concurrency=config.concurrency,
+        limits=limits_of(config.max_turns, config.max_repeats),
+        with_persona=with_persona,
+    )
+    total = len(scenarios) * config.num_samples
+    done = len(finished)
+    endings: Counter[Ending] = Counter(d.ending for d in run.dialogues() if d.ending is not None and d.key in finished)
+
+    async def talk(progress: Progress) -> int:
+        def keep(dialogue: Dialogue) -> None:
+            nonlocal done
+            done += 1
+            run.append(dialogue)
+            if dialogue.ending is not None:
+                endings[dialogue.ending] += 1
+            progress.update(done, endings_text(endings))
+
+        await check_servers(user, recommender)
+        try:
+            return await hold(scenarios, user.agent, recommender.agent, plan, on_dialogue=keep, finished=finished)
+        finally:
+            await close(user, recommender)
+
+    with Progress("simulate", total, "dialogues", done=done) as progress:
+        held = asyncio.run(talk(progress))
+    return run, held
+
+
+def new_run(
+    path: Path, record: dict[str, Any], catalog: Catalog, scenarios: Iterable[Scenario], overwrite: bool = False
+) -> Run:
+    """A Run that keeps its catalog and scenarios, so that it can be read as a corpus."""
+    run = Run.create(path, record, overwrite=overwrite)
+    write_records(path / CATALOG, catalog)
+    write_records(path / SCENARIOS, scenarios)
+    return run
+
+
+def limits_of(max_turns: int, max_repeats: int) -> Any:
+    """The environment's limits, imported late."""
+    from interplay.simulation.dialogue import Limits
+
+    return Limits(max_turns=max_turns, max_repeats=max_repeats)
+
+
+def chosen(corpus: Corpus, split: str, num_dialogues: int | None) -> list[tuple[Scenario, Dialogue]]:
+    """The first conversations of a split.
+
+    Raises:
+        DataError: the split is empty.
+    """
+    pairs: Iterator[tuple[Scenario, Dialogue]] = corpus.pairs(Split(split))
+    out = list(islice(pairs, num_dialogues))
+    if not out:
+        raise DataError(f"the {split} split of {corpus.name} holds no conversation; choose another with --split")
+    return out
+
+
+async def check_servers(*agents: LoadedAgent) -> None:
+    """Make sure that servers answer before thousands of conversations fail one by one."""
+    for loaded in agents:
+        backend = getattr(loaded.agent, "backend", None)
+        if hasattr(backend, "check"):
+            await backend.check()
+
+
+async def close(*agents: LoadedAgent) -> None:
+    """Close the agents' backends."""
+    for loaded in agents:
+        backend = getattr(loaded.agent, "backend", None)
+        if backend is not None:
+            await backend.close()
+
+
+def score_simulation(
+    run: Run,
+    dialogues: list[Dialogue],
+    scenarios: list[Scenario],
+    catalog: Catalog,
+    user: LoadedAgent,
+    recommender: LoadedAgent,
+    seed: int,
+) -> list[ScoreRow]:
+    """Score a simulated Run and write the rows into it."""
+    from interplay.evaluation.scoring import About, data_digest, simulation_rows
+    from interplay.evaluation.simulation import summarise
+
+    about = About(
+        subject=recommender.agent.name,
+        simulator=user.agent.name,
+        split=scenarios[0].split.value,
+        seed=seed,
+        data_digest=data_digest(scenarios),
+    )
+    rows = simulation_rows(summarise(dialogues, scenarios, catalog), about)
+    run.write_scores(rows)
+    return rows
+
+
+def count_endings(dialogues: Iterable[Dialogue]) -> Counter[Ending]:
+    """How often each ending occurred."""
+    return Counter(d.ending for d in dialogues if d.ending is not None)
+
+
+def endings_text(endings: Counter[Ending]) -> str:
+    """"accepted 12, gave-up 3"."""
+    return ", ".join(f"{ending.value} {number}" for ending, number in endings.most_common())
+
+
+# ---- evaluate --------------------------------------------------------------------------------------------------------
+
+
+def evaluate(config: EvaluateConfig) -> int:
+    """`interplay evaluate`: one protocol, one agent, one Run with scores."""
+    spec, role = subject_of(config)
+    corpus = Corpus.read(config.data)
+    pairs = chosen(corpus, config.split, config.num_dialogues)
+    loaded = load_from_spec(spec, role, sampling=config.sampling, catalog=corpus.catalog, max_batch=config.concurrency)
+    rows, path = evaluate_run(config, corpus, pairs, loaded)
+    print_rows(rows)
+    print(f"written to {path}")
+    return 0
+
+
+def subject_of(config: EvaluateConfig) -> tuple[str, Role]:
+    """Which agent a protocol measures.
+
+    Raises:
+        ConfigError: the flag for it is missing, or there is one too many.
+    """
+    roles = {"replay": (Role.USER,), "turns": (Role.USER, Role.RECOMMENDER), "recommendation": (Role.RECOMMENDER,)}[config.protocol]
+    given = {role: spec for role, spec in ((Role.USER, config.user), (Role.RECOMMENDER, config.recommender)) if spec}
+    flags = " or ".join(f"--{role}" for role in roles)
+    if len(given) != 1 or next(iter(given)) not in roles:
+        got = " and ".join(f"--{role}" for role in given) or "neither --user nor --recommender"
+        raise ConfigError(f"evaluate {config.protocol} measures one agent: pass {flags}; got {got}")
+    role, spec = next(iter(given.items()))
+    if config.shuffle_attributes and config.protocol != "replay":
+        raise ConfigError(f"--shuffle-attributes is a control of replay, not of {config.protocol}")
+    return spec, role
+
+
+def evaluate_run(
+    config: EvaluateConfig, corpus: Corpus, pairs: list[tuple[Scenario, Dialogue]], loaded: LoadedAgent
+) -> tuple[list[ScoreRow], Path]:
+    """Run one protocol and write its Run."""
+    from interplay.evaluation.recommendation import recommend_at_gold_turn
+    from interplay.evaluation.replay import replay, shuffled_attributes
+    from interplay.evaluation.scoring import About, data_digest, recommendation_rows, replay_rows, turn_rows
+    from interplay.evaluation.turns import predict_turns
+
+    scenarios = [s for s, _ in pairs]
+    condition = "standard"
+    if config.shuffle_attributes:
+        condition = "shuffled-attributes"
+        scenarios = shuffled_attributes(scenarios, config.seed)
+        pairs = [(s, d) for s, (_, d) in zip(scenarios, pairs, strict=True)]
+    record = config.record() | {
+        "verb": "evaluate",
+        "agent": loaded.fingerprint,
+        "data_digest": corpus.digest,
+        "package_version": __version__,
+    }
+    run = new_run(config.out, record, corpus.catalog, scenarios, config.overwrite)
+    about = About(loaded.agent.name, config.split, config.seed, data_digest(scenarios), condition=condition)
+    persona = bool(loaded.with_persona)
+
+    async def measure() -> list[ScoreRow]:
+        await check_servers(loaded)
+        with Progress(f"evaluate {config.protocol}", len(pairs), "units") as progress:
+
+            def on_progress(done: int, total: int) -> None:
+                progress.total(total)
+                progress.update(done)
+
+            options: dict[str, Any] = {"seed": config.seed, "concurrency": config.concurrency, "on_progress": on_progress}
+            try:
+                if config.protocol == "replay":
+                    dialogues, outcomes = await replay(
+                        pairs, loaded.agent, condition=condition, history=config.history, **options
+                    )
+                    for dialogue in dialogues:
+                        run.append(dialogue)
+                    return replay_rows(outcomes, about)
+                if config.protocol == "turns":
+                    predictions = await predict_turns(pairs, loaded.agent, with_persona=persona, **options)
+                    return turn_rows(predictions, about, encoder=config.encoder)
+                gold = await recommend_at_gold_turn(pairs, loaded.agent, with_persona=persona, **options)
+                return recommendation_rows(gold, about, catalog=corpus.catalog)
+            finally:
+                await close(loaded)
+
+    rows = asyncio.run(measure())
+    run.write_scores(rows)
+    return rows, run.path
+
+
+def print_rows(rows: list[ScoreRow]) -> None:
+    """Scores as a table on stdout."""
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(box=None, pad_edge=False)
+    for name in ("metric", "of", "value", "95% interval", "n", "skipped"):
+        table.add_column(name, justify="left" if name in ("metric", "of") else "right")
+    for row in rows:
+        interval = "" if row.low is None or row.high is None else f"{row.low:.3f} .. {row.high:.3f}"
+        value = "not measured" if row.value is None else f"{row.value:.3f}"
+        name = row.metric if row.condition == "standard" else f"{row.metric} [{row.condition}]"
+        table.add_row(name.replace("[", r"\["), row.subject, value, interval, str(row.n), str(row.num_skipped))
+    Console(width=max(100, shutil.get_terminal_size().columns)).print(table)
+
+
+# ---- report ----------------------------------------------------------------------------------------------------------
+
+
+def report(config: ReportConfig) -> int:
+    """`interplay report`: a page and tables from Runs."""
+    from interplay.report.page import write_report
+    from interplay.store import prepare_output
+
+    prepare_output(config.out, overwrite=config.overwrite, marker="index.html")
+    page = write_report(config.runs, config.out, num_examples=config.num_examples, seed=config.seed)
+    print(f"open {page}")
+    return 0

@@ -1,0 +1,135 @@
+"""Figures of a Run as inline SVG: endings and lengths. Text takes the page's colour, so they serve light and dark alike."""
+
+import io
+import re
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from interplay.evaluation.simulation import count_endings
+from interplay.types import Dialogue, Role
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+# Stands for the page's text colour until the SVG is written; no figure uses it for anything else.
+_INK = "#010203"
+USER_COLOUR = "#0d8f7a"
+RECOMMENDER_COLOUR = "#6d63d8"
+_ENDING_COLOUR = "#4a7fc4"
+
+
+def endings_figure(dialogues: Sequence[Dialogue], prefix: str) -> str:
+    """Bars: how many dialogues ended how. Endings that did not occur are left out.
+
+    Args:
+        dialogues: of one Run, at least one.
+        prefix: makes the ids inside the SVG distinct from those of other figures on the page.
+    """
+    counts = {ending.value: num for ending, num in count_endings(dialogues).items() if num}
+    unknown = len(dialogues) - sum(counts.values())
+    if unknown:
+        counts["not told"] = unknown
+    figure, axes = _new()
+    names = list(counts)[::-1]
+    bars = axes.barh(names, [counts[name] for name in names], color=_ENDING_COLOUR, height=0.62)
+    labels = [f"{counts[name]} ({counts[name] / len(dialogues):.0%})" for name in names]
+    axes.bar_label(bars, labels, padding=4, color=_INK, fontsize=10)
+    axes.set_xlim(0, max(counts.values()) * 1.32)
+    axes.set_ylim(-0.6, max(len(names), 3) - 0.4)
+    axes.set_title("How the dialogues ended")
+    axes.set_xlabel("dialogues")
+    axes.grid(axis="y", visible=False)
+    return _svg(figure, prefix)
+
+
+def turns_figure(dialogues: Sequence[Dialogue], prefix: str) -> str:
+    """Histogram: turns of both sides per dialogue. Arguments as of `endings_figure`."""
+    lengths = [len(dialogue.turns) for dialogue in dialogues]
+    low, high = min(lengths), max(lengths)
+    width = max(1, -(-(high - low + 1) // 24))  # at most 24 bars, each a whole number of turns wide
+    figure, axes = _new()
+    edges = [low - 0.5 + width * i for i in range((high - low) // width + 2)]
+    axes.hist(lengths, bins=edges, color=_ENDING_COLOUR, rwidth=0.86)
+    axes.set_title("Length of the dialogues")
+    axes.set_xlabel("turns of both sides per dialogue")
+    axes.set_ylabel("dialogues")
+    axes.grid(axis="x", visible=False)
+    _whole_numbers(axes)
+    return _svg(figure, prefix)
+
+
+def words_figure(dialogues: Sequence[Dialogue], prefix: str) -> str | None:
+    """Histogram: words per turn, by role, as shares of the role's turns; None when nobody spoke.
+
+    Turns beyond the 99th percentile are drawn in the last bar, so that one long turn does not flatten the rest.
+    """
+    words = {role: [t.num_words for d in dialogues for t in d.turns if t.role is role] for role in Role}
+    everything = sorted(n for counts in words.values() for n in counts)
+    if not everything:
+        return None
+    top = max(everything[int(0.99 * (len(everything) - 1))], 4)
+    width = max(1, -(-top // 20))
+    edges = [width * i - 0.5 for i in range(top // width + 2)]
+    figure, axes = _new()
+    for role, colour in ((Role.RECOMMENDER, RECOMMENDER_COLOUR), (Role.USER, USER_COLOUR)):
+        counts = [min(n, top) for n in words[role]]
+        if counts:
+            mean = sum(words[role]) / len(counts)
+            weights = [100 / len(counts)] * len(counts)
+            label = f"{role.value} (mean {mean:.1f})"
+            axes.hist(counts, bins=edges, weights=weights, color=colour, alpha=0.55, label=label)
+    axes.set_title("Length of the turns")
+    axes.set_xlabel("words per turn")
+    axes.set_ylabel("% of the role's turns")
+    axes.grid(axis="x", visible=False)
+    axes.legend(frameon=False, labelcolor=_INK, fontsize=9, loc="upper right")
+    _, high = axes.get_ylim()
+    axes.set_ylim(0, high * 1.25)
+    return _svg(figure, prefix)
+
+
+def _new() -> tuple["Figure", "Axes"]:
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(4.6, 2.9), layout="constrained")
+    figure.patch.set_alpha(0)
+    axes = figure.add_subplot()
+    axes.patch.set_alpha(0)
+    axes.spines[["top", "right"]].set_visible(False)
+    for spine in axes.spines.values():
+        spine.set_color(_INK)
+        spine.set_alpha(0.35)
+    axes.tick_params(colors=_INK, labelsize=10, length=0)
+    axes.grid(color=_INK, alpha=0.1, linewidth=0.8)
+    axes.set_axisbelow(True)
+    for text in (axes.title, axes.xaxis.label, axes.yaxis.label):
+        text.set_color(_INK)
+        text.set_fontsize(10)
+    axes.title.set_fontsize(12)
+    axes.title.set_fontweight("bold")
+    return figure, axes
+
+
+def _whole_numbers(axes: "Axes") -> None:
+    from matplotlib.ticker import MaxNLocator
+
+    axes.xaxis.set_major_locator(MaxNLocator(nbins=8, integer=True))
+    axes.yaxis.set_major_locator(MaxNLocator(nbins=6, integer=True))
+
+
+def _svg(figure: "Figure", prefix: str) -> str:
+    import matplotlib
+
+    out = io.StringIO()
+    # Real text instead of outlines: smaller, selectable, read aloud. A fixed salt and no date: same Run, same page.
+    with matplotlib.rc_context({"svg.fonttype": "none", "svg.hashsalt": "interplay", "font.family": "sans-serif"}):
+        figure.savefig(out, format="svg", metadata={"Date": None, "Creator": None})
+    svg = out.getvalue()
+    svg = svg[svg.index("<svg") :].replace(_INK, "currentColor")
+    svg = re.sub(r"<metadata>.*?</metadata>\s*", "", svg, flags=re.DOTALL)
+    svg = re.sub(r"font: (?:(\w+) )?([\d.]+)px [^\";]+", r"font-weight: \1; font-size: \2px", svg)
+    svg = svg.replace("font-weight: ;", "font-weight: normal;")
+    svg = re.sub(r'\bid="', f'id="{prefix}-', svg)
+    svg = re.sub(r'(href="#|url\(#)', rf"\g<1>{prefix}-", svg)
+    return re.sub(r'(<svg [^>]*?) width="[^"]*"', r"\1", re.sub(r'(<svg [^>]*?) height="[^"]*"', r"\1", svg, count=1), count=1)

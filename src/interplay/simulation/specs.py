@@ -1,0 +1,60 @@
+"""From what a person writes to an Agent: a trained model's path, "agenda", or URL#MODEL of an OpenAI-compatible server."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from interplay.config import Sampling
+from interplay.errors import InputError
+from interplay.simulation.agents import Agent
+from interplay.types import Catalog, Role
+
+
+@dataclass(slots=True, frozen=True)
+class LoadedAgent:
+    """An Agent and what it needs to be shown."""
+
+    agent: Agent
+    with_persona: bool | None
+    """Whether a trained recommender must be shown the persona; None for agents that work either way."""
+    fingerprint: str
+    """Changes when the agent changes: for a trained model its card's hash, otherwise the spec itself."""
+
+
+def load_from_spec(spec: str, role: Role, *, sampling: Sampling, catalog: Catalog, max_batch: int) -> LoadedAgent:
+    """The Agent that `spec` names.
+
+    Args:
+        spec: a directory made by `interplay train`, "agenda", or URL#MODEL.
+        role: whom it speaks for.
+        sampling: how tokens are drawn; not used by agenda agents.
+        catalog: the items that can be recommended and linked.
+        max_batch: conversations decoded together, or requests under way at a server, at most.
+
+    Raises:
+        InputError: there is no such agent, or it is of the other role or another domain.
+    """
+    if spec == "agenda":
+        from interplay.simulation.agenda import AgendaUser, RuleRecommender
+
+        if catalog.domain.name != "movie":
+            raise InputError(f"the agenda agents talk about movies; these scenarios are about {catalog.domain.plural}")
+        agent: Agent = AgendaUser(catalog) if role is Role.USER else RuleRecommender(catalog)
+        return LoadedAgent(agent, None, spec)
+    if spec.startswith(("http://", "https://")):
+        from interplay.backends.http import HttpBackend
+        from interplay.formats.chat import ChatFormat, prompts_digest
+        from interplay.simulation.model_agents import ChatAgent
+
+        url, hash_mark, model = spec.partition("#")
+        if not hash_mark or not model:
+            raise InputError(f"{spec} names a server but no model; write URL#MODEL, for example http://localhost:8000/v1#my-model")
+        backend = HttpBackend(url, model, max_concurrency=max_batch)
+        chat = ChatAgent(role, model, ChatFormat(catalog.domain), backend, sampling, catalog)
+        return LoadedAgent(chat, None, f"{spec} prompts {prompts_digest()}")
+    from interplay.simulation.checkpoint import load_agent
+    from interplay.types import content_hash
+
+    trained, card = load_agent(Path(spec), role, sampling=sampling, catalog=catalog, max_batch=max_batch)
+    if card.domain != catalog.domain.name:
+        raise InputError(f"{spec} was trained on the {card.domain} domain; these scenarios are of the {catalog.domain.name} domain")
+    return LoadedAgent(trained, card.with_persona, f"{spec} {content_hash(card.model_dump(mode='json'))}")
