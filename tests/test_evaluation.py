@@ -225,7 +225,8 @@ def test_the_simulators_own_turns_are_its_history_and_the_log_only_on_request() 
     dialogue, _ = play(pair(*GOLD_LAST), agent, history="logged")
     assert seen == [(), (ASK.text,), (ASK.text, NO.text)]
     assert [t.text for t in dialogue.turns if t.role is USER] == [NO.text] * 3
-    assert len(set(agent.sessions)) == 3 and agent.open == 0
+    assert len(set(agent.sessions)) == 3
+    assert agent.open == 0
 
 
 def test_unreadable_output_is_a_failure_and_faults_are_skipped() -> None:

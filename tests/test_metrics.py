@@ -48,9 +48,12 @@ def test_the_three_rates_sum_to_one_and_the_skipped_are_counted(outcomes: list[O
     result = rates(outcomes)
     assert result.n + result.num_skipped == len(outcomes)
     if result.n:
-        assert result.success is not None and result.early_termination is not None and result.failure is not None
+        assert result.success is not None
+        assert result.early_termination is not None
+        assert result.failure is not None
         assert math.isclose(result.success + result.early_termination + result.failure, 1.0)
-        assert result.format_failure is not None and result.format_failure <= result.failure
+        assert result.format_failure is not None
+        assert result.format_failure <= result.failure
     else:
         assert result.success is result.early_termination is result.failure is result.format_failure is None
 
@@ -102,7 +105,9 @@ def test_punctuation_and_case_do_not_make_a_word_distinct() -> None:
 @given(st.lists(st.floats(-100, 100), min_size=2, max_size=40))
 def test_the_bootstrap_interval_of_a_mean_holds_the_mean(values: list[float]) -> None:
     estimate = estimate_mean(values, rng())
-    assert estimate.value is not None and estimate.low is not None and estimate.high is not None
+    assert estimate.value is not None
+    assert estimate.low is not None
+    assert estimate.high is not None
     slack = 1e-9 * max(map(abs, values), default=0) + 1e-12
     assert estimate.low - slack <= estimate.value <= estimate.high + slack
     assert min(values) - slack <= estimate.low <= estimate.high <= max(values) + slack
@@ -185,7 +190,8 @@ def test_bert_score_from_a_local_directory_is_one_for_equal_texts_and_lower_for_
         ["heat was great", "heat was great", ""], ["heat was great", "never saw it", "it"], encoder, device="cpu"
     )
     assert same == pytest.approx(1.0, abs=1e-5)
-    assert other is not None and other < 0.99
+    assert other is not None
+    assert other < 0.99
     assert empty is None
 
 

@@ -9,10 +9,11 @@ from interplay.corpora.corpus import Counts
 from interplay.corpora.endings import Closed, Wanted, close
 from interplay.corpora.messages import Spoken, merge_messages
 from interplay.corpora.scenarios import known_items, persona_of, request_for
-from interplay.corpora.tagger import ActionTagger
+from interplay.corpora.tagger import ActionTagger, is_acceptance
 from interplay.types import (
     Catalog,
     Dialogue,
+    Ending,
     Item,
     KnownItem,
     Persona,
@@ -39,6 +40,8 @@ class Conversation:
     """See `endings.close`."""
     open_end: bool = False
     """See `endings.close`."""
+    drop_unlinked: bool = False
+    """Whether it is left out when the user seems to accept but no accepted item could be linked: it is no giving up."""
     opinions: dict[str, bool] = field(default_factory=dict)
     """Whether the user likes an item, by id, where the corpus tells."""
     known_items: tuple[KnownItem, ...] | None = None
@@ -102,6 +105,13 @@ def assemble(name: str, conversations: Iterable[Conversation], catalog: Catalog,
         closed = close(turns, actions, conversation.wanted, lenient=conversation.lenient, open_end=conversation.open_end)
         if len(closed.turns) < MIN_TURNS:
             counts.drop("fewer than 2 turns once cut to its end")
+            continue
+        if (
+            conversation.drop_unlinked
+            and closed.ending is Ending.GAVE_UP
+            and any(t.role is Role.USER and is_acceptance(t.text) for t in turns[1:])
+        ):
+            counts.drop("accepted item could not be linked")
             continue
         if closed.num_cut:
             counts.note("turns cut after the end", closed.num_cut)

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from interplay.corpora.messages import Spoken
-from interplay.corpora.tagger import has_thanks, is_rejection
+from interplay.corpora.tagger import has_seen, has_thanks, is_rejection
 from interplay.titles import title_key
 from interplay.types import Action, Ending, Role
 
@@ -49,8 +49,8 @@ def close(
         turns: merged turns, speakers alternating.
         actions: their tagged actions.
         wanted: what may have been accepted, best first; None to infer it from the turns tagged `accept`.
-        lenient: without a tagged acceptance, take a last user turn that follows a recommendation and neither asks nor turns
-            it down as one.
+        lenient: without a tagged acceptance, take a last user turn that follows a recommendation and neither asks, nor turns
+            it down, nor knows it already, as one.
         open_end: the log is known to stop right after a recommendation; without an acceptance before, the end is unknown.
     """
     for want in inferred(turns, actions) if wanted is None else wanted:
@@ -58,12 +58,18 @@ def close(
             return _cut(turns, actions, index, Action.ACCEPT, Ending.ACCEPTED, want.item_id)
     if lenient:
         index = _last_user(turns)
-        if index > 0 and actions[index] is not Action.INQUIRE and not is_rejection(turns[index].text):
+        text = turns[index].text
+        if (
+            index > 0
+            and actions[index] is not Action.INQUIRE
+            and "?" not in text
+            and not (is_rejection(text) or has_seen(text))
+        ):
             for item_id in reversed(_offer_before(turns, index)):
-                if _accepts(turns, index, item_id):
+                if item_id in _offered_first(turns) and _accepts(turns, index, item_id):
                     return _cut(turns, actions, index, Action.ACCEPT, Ending.ACCEPTED, item_id)
     if open_end and turns and turns[-1].role is Role.RECOMMENDER:
-        linked = [m.item_id for m in turns[-1].mentions if m.item_id is not None]
+        linked = [m.item_id for m in turns[-1].mentions if m.item_id in _offered_first(turns)]
         kept = [Action.FEEDBACK if a is Action.ACCEPT else a for a in actions]
         return Closed(list(turns), kept, None, linked[-1] if linked else None, 0)
     return _cut(turns, actions, _last_user(turns), Action.GIVE_UP, Ending.GAVE_UP, None)
@@ -75,7 +81,7 @@ def inferred(turns: Sequence[Spoken], actions: Sequence[Action]) -> list[Wanted]
     for index in range(len(turns) - 1, 0, -1):
         if turns[index].role is Role.USER and actions[index] is Action.ACCEPT:
             for item_id in reversed(_offer_before(turns, index)):
-                if _accepts(turns, index, item_id):
+                if item_id in _offered_first(turns) and _accepts(turns, index, item_id):
                     found.setdefault(item_id, Wanted(item_id, sure=False))
     return list(found.values())
 
@@ -127,6 +133,15 @@ def _offer_before(turns: Sequence[Spoken], index: int) -> list[str]:
             named = [m.item_id for m in turns[index].mentions if m.item_id is not None and m.item_id in earlier]
             return items + named
     return []
+
+
+def _offered_first(turns: Sequence[Spoken]) -> set[str]:
+    """Ids of the items that the recommender names before the user does."""
+    by: dict[str, Role] = {}
+    for turn in turns:
+        for thing in turn.things:
+            by.setdefault(thing, turn.role)
+    return {thing for thing, role in by.items() if role is Role.RECOMMENDER}
 
 
 def _last_user(turns: Sequence[Spoken]) -> int:

@@ -8,7 +8,6 @@ The links to movies were made automatically and are often wrong ("I am", "Greeti
 stands in the text and is not likely to be meant as ordinary words, and titles that the source missed are looked for too.
 """
 
-import ast
 import html
 from collections.abc import Iterable
 from pathlib import Path
@@ -25,7 +24,7 @@ from interplay.store import read_json_lines
 from interplay.titles import split_year, title_key
 from interplay.types import DOMAINS, Catalog, Item, Role
 
-_COLUMNS = ("dialog_id", "utt_id", "speaker", "text", "movies", "movie_dict", "expert_label")
+_COLUMNS = ("dialog_id", "utt_id", "speaker", "text", "movies", "expert_label")
 _ROLES = {"RECOMMENDER": Role.RECOMMENDER, "SEEKER": Role.USER}
 TABLES = ("train.tsv", "dev.tsv", "test.tsv")
 TEXTS = "train_text.jsonl"
@@ -78,17 +77,8 @@ def _read_rows(path: Path, outcomes: dict[str, str]) -> Iterable[_Log]:
             log = logs[key] = _Log(key.removesuffix(".pkl"), row.get("coarse_label", "").strip() or outcomes.get(key))
         strategies = tuple(s for s in (row["expert_label"], row.get("second_label", "")) if s.strip())
         names = [n.strip() for n in row["movies"].split(";") if n.strip()]
-        log.messages.append((_ROLES[row["speaker"]], row["text"], names + _names(row["movie_dict"]), strategies))
+        log.messages.append((_ROLES[row["speaker"]], row["text"], names, strategies))
     return logs.values()
-
-
-def _names(movie_dict: str) -> list[str]:
-    """The titles of the dictionary of the whole dialogue's movies, written as a Python literal."""
-    try:
-        value = ast.literal_eval(movie_dict) if movie_dict.strip() else {}
-    except (SyntaxError, ValueError):
-        return []
-    return [str(name).strip() for name in value] if isinstance(value, dict) else []
 
 
 def _read_texts(path: Path) -> Iterable[_Log]:
@@ -129,12 +119,18 @@ def _catalog(source: Path, logs: Iterable[_Log]) -> Catalog:
 
 def _conversation(log: _Log, catalog: Catalog, linker: TitleLinker, counts: Counts) -> Conversation:
     messages: list[Spoken] = []
+    meant: dict[str, str] = {}
     for role, source, names, strategies in log.messages:
         text = html.unescape(source)
-        proposed = [i.id for n in names if (i := catalog.find(n, year_tolerance=0)) is not None]
+        # One title means one item throughout a conversation, whatever years the automatic links gave it.
+        for name in names:
+            item = catalog.find(name, year_tolerance=0)
+            if item is not None:
+                meant.setdefault(title_key(item.title), item.id)
+        proposed = [meant[k] for n in names if (k := title_key(n)) in meant]
         spans = linker.find(text, proposed)
         linked = {title_key(s.item.title) for s in spans}
-        missed = sum(title_key(n) not in linked for n in set(names)) if len(names) < 5 else 0
+        missed = sum(title_key(n) not in linked for n in set(names))
         if missed:
             counts.note("titles proposed by the source and not linked", missed)
         written, mentions = write_titles(text, spans)
@@ -142,7 +138,14 @@ def _conversation(log: _Log, catalog: Catalog, linker: TitleLinker, counts: Coun
     wanted: list[Wanted] | None = None
     if log.outcome is not None:
         wanted = [] if log.outcome.startswith("reject") else _offered(messages)
-    return Conversation(source_id=log.key, user_id=None, messages=messages, wanted=wanted, lenient=log.outcome is None)
+    return Conversation(
+        source_id=log.key,
+        user_id=None,
+        messages=messages,
+        wanted=wanted,
+        lenient=log.outcome is None,
+        drop_unlinked=log.outcome is None or not log.outcome.startswith("reject"),
+    )
 
 
 def _offered(messages: list[Spoken]) -> list[Wanted]:

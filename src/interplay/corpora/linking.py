@@ -19,6 +19,7 @@ _COMMON = EVERYDAY_WORDS | frozenset(
     "same lot kind type movies film films show series trailer theater marvel disney netflix dc perfect beautiful "
     "interesting exactly greetings alright mine stan taken classic christmas halloween".split()
 )
+_PLACES = frozenset({"san francisco", "new york", "los angeles", "las vegas", "hong kong", "north carolina"})
 
 
 class TitleLinker:
@@ -31,7 +32,12 @@ class TitleLinker:
     def __init__(self, catalog: Catalog) -> None:
         self._catalog = catalog
         self._keys = {title_key(item.title) for item in catalog}
-        self._longest = min(_MAX_WORDS, max((len(k.split()) + 1 for k in self._keys), default=1))
+        # By a key's first word, the most words (with an article) a title can have: most words of a text begin no title.
+        self._longest: dict[str, int] = {}
+        for key in self._keys:
+            parts = key.split()
+            if parts:
+                self._longest[parts[0]] = max(self._longest.get(parts[0], 0), min(_MAX_WORDS, 2 * len(parts) + 1))
 
     def find(self, text: str, proposed: Collection[str] = (), *, only_proposed: bool = False) -> list[Span]:
         """The titles in a text, longest first where they overlap, in order.
@@ -50,8 +56,13 @@ class TitleLinker:
                 by_key.setdefault(title_key(item.title), item)
         spans: list[Span] = []
         at = 0
+        first = [title_key("and" if w.group() == "&" else w.group()).split(" ")[0] for w in words]
         while at < len(words):
-            for num in range(min(self._longest, len(words) - at), 0, -1):
+            begins = at + 1 if first[at] in ("the", "a", "an") and at + 1 < len(words) else at
+            longest = max(
+                self._longest.get(first[at], 0), self._longest.get(first[begins], 0) + begins - at if begins > at else 0
+            )
+            for num in range(min(longest, len(words) - at), 0, -1):
                 found = self._link(text, words[at : at + num], by_key, only_proposed)
                 if found is not None:
                     spans.append(found)
@@ -104,6 +115,9 @@ class TitleLinker:
         start, end = words[0].start(), words[-1].end()
         if re.match(r"\s*\(\s*\d{4}", text[end:]) or (start and text[start - 1] in "\"'“‘"):
             return True
+        if len(parts) == 2 and not any(p.isdigit() for p in parts):
+            # "real life", "new york": two words in lower case, or a place, are mostly no title.
+            return key not in _PLACES and all(p[0].isupper() for p in parts if p.casefold() not in ("the", "of", "a"))
         if len(parts) > 1:
             return not all(p.casefold() in _COMMON for p in parts) or all(p[0].isupper() for p in parts)
         word = parts[0]

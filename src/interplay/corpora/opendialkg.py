@@ -87,8 +87,8 @@ def _read_items(source: Path, named: set[str], domain: str) -> list[Item]:
         if not isinstance(value, dict) or not all(isinstance(v, dict) and "name" in v for v in value.values()):
             raise DataError(f"{path}: not the OpenDialKG facts: expected a map of ids to objects with name")
         for item_id, info in value.items():
-            # The table mixes both domains: books have neither actors nor a director.
-            filmed = bool(info.get("actor") or info.get("director"))
+            # The table mixes both domains, and has people in it: books have no director, people have only actors.
+            filmed = bool(info.get("director") or (info.get("actor") and info.get("genre")))
             if info["name"] in named or (filmed and domain == "movie"):
                 item = _item(item_id, info["name"], str(info.get("year") or ""), info)
                 items[item.id] = item
@@ -118,6 +118,8 @@ def _item(item_id: str, name: str, year: str, info: dict[str, Any]) -> Item:
 def _read_turns(paths: Iterable[Path], domain: str) -> Iterable[_Log]:
     longest: dict[int, tuple[list[str], str, int]] = {}
     names: dict[int, list[str]] = {}
+    entities: dict[int, list[str]] = {}
+    recommended: set[str] = set()
     fields = ("dialog_id", "turn_id", "context", "rec", "resp")
     for path in paths:
         if not path.name.startswith("rec_turns"):
@@ -129,16 +131,17 @@ def _read_turns(paths: Iterable[Path], domain: str) -> Iterable[_Log]:
             if (key <= LAST_MOVIE_DIALOGUE) != (domain == "movie"):
                 continue
             names.setdefault(key, []).extend(row["rec"])
-            names[key].extend(row.get("entity") or ())
+            recommended.update(row["rec"])
+            entities.setdefault(key, []).extend(row.get("entity") or ())
             if key not in longest or len(row["context"]) > len(longest[key][0]):
                 longest[key] = (row["context"], row["resp"], row["turn_id"])
-    recommended = {n for rows in longest for n in names[rows]}
     for key, (context, reply, turn_id) in sorted(longest.items()):
         lines = [
             (Role.RECOMMENDER if (index - turn_id) % 2 == 0 else Role.USER, text)
             for index, text in enumerate([*context, reply])
         ]
-        yield _Log(str(key), lines, [n for n in names[key] if n in recommended], open_end=True)
+        # Entities are also people and genres; what is recommended anywhere is an item.
+        yield _Log(str(key), lines, [n for n in names[key] + entities.get(key, []) if n in recommended], open_end=True)
 
 
 def _read_books(path: Path) -> Iterable[_Log]:

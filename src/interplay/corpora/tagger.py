@@ -116,6 +116,16 @@ def is_rejection(text: str) -> bool:
     return _REJECT.search(text) is not None
 
 
+def is_acceptance(text: str) -> bool:
+    """Whether a user's text takes something up, by cue words."""
+    return _ACCEPT.search(text) is not None and not is_rejection(text)
+
+
+def has_seen(text: str) -> bool:
+    """Whether a user's text says that they know the thing already, by cue words."""
+    return _FEEDBACK.search(text) is not None
+
+
 def has_thanks(text: str) -> bool:
     """Whether a text says thanks."""
     return _THANKS.search(text) is not None
@@ -171,9 +181,14 @@ def act_on_evidence(
         action = Action.DISCLOSE_GOAL if _GOAL.search(turn.text) else Action.CHAT
     if opening and is_only_greeting(turn.text):
         return Action.GREETING
-    if action is Action.GREETING and not opening:
-        return Action.CHAT
-    return action
+    greets = opening and (_GREETING.search(turn.text) is not None or before is Action.GREETING)
+    if action is not Action.GREETING or greets:
+        return action
+    # Position alone makes a greeting likely; without its words it is something else.
+    if turn.role is Role.RECOMMENDER:
+        asked = before is Action.INQUIRE or (index > 0 and "?" in turns[index - 1].text)
+        return Action.INQUIRE if turn.text.rstrip().endswith("?") else Action.ANSWER if asked else Action.CHAT
+    return Action.DISCLOSE_GOAL if before is Action.INQUIRE or _GOAL.search(turn.text) else Action.CHAT
 
 
 class RuleTagger:

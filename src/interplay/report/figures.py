@@ -10,6 +10,7 @@ from interplay.types import Dialogue, Role
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+    from matplotlib.axis import Axis
     from matplotlib.figure import Figure
 
 # Stands for the page's text colour until the SVG is written; no figure uses it for anything else.
@@ -39,6 +40,7 @@ def endings_figure(dialogues: Sequence[Dialogue], prefix: str) -> str:
     axes.set_ylim(-0.6, max(len(names), 3) - 0.4)
     axes.set_title("How the dialogues ended")
     axes.set_xlabel("dialogues")
+    _whole_numbers(axes.xaxis)
     axes.grid(axis="y", visible=False)
     return _svg(figure, prefix)
 
@@ -53,9 +55,10 @@ def turns_figure(dialogues: Sequence[Dialogue], prefix: str) -> str:
     axes.hist(lengths, bins=edges, color=_ENDING_COLOUR, rwidth=0.86)
     axes.set_title("Length of the dialogues")
     axes.set_xlabel("turns of both sides per dialogue")
+    _whole_numbers(axes.xaxis)
+    _whole_numbers(axes.yaxis)
     axes.set_ylabel("dialogues")
     axes.grid(axis="x", visible=False)
-    _whole_numbers(axes)
     return _svg(figure, prefix)
 
 
@@ -72,15 +75,18 @@ def words_figure(dialogues: Sequence[Dialogue], prefix: str) -> str | None:
     width = max(1, -(-top // 20))
     edges = [width * i - 0.5 for i in range(top // width + 2)]
     figure, axes = _new()
-    for role, colour in ((Role.RECOMMENDER, RECOMMENDER_COLOUR), (Role.USER, USER_COLOUR)):
-        counts = [min(n, top) for n in words[role]]
-        if counts:
-            mean = sum(words[role]) / len(counts)
-            weights = [100 / len(counts)] * len(counts)
-            label = f"{role.value} (mean {mean:.1f})"
-            axes.hist(counts, bins=edges, weights=weights, color=colour, alpha=0.55, label=label)
+    colours = {Role.RECOMMENDER: RECOMMENDER_COLOUR, Role.USER: USER_COLOUR}
+    speaking = [role for role in colours if words[role]]
+    axes.hist(
+        [[min(n, top) for n in words[role]] for role in speaking],
+        bins=edges,
+        weights=[[100 / len(words[role])] * len(words[role]) for role in speaking],
+        color=[colours[role] for role in speaking],
+        label=[f"{role.value} (mean {sum(words[role]) / len(words[role]):.1f})" for role in speaking],
+    )
     axes.set_title("Length of the turns")
     axes.set_xlabel("words per turn")
+    _whole_numbers(axes.xaxis)
     axes.set_ylabel("% of the role's turns")
     axes.grid(axis="x", visible=False)
     axes.legend(frameon=False, labelcolor=_INK, fontsize=9, loc="upper right")
@@ -111,11 +117,10 @@ def _new() -> tuple["Figure", "Axes"]:
     return figure, axes
 
 
-def _whole_numbers(axes: "Axes") -> None:
+def _whole_numbers(axis: "Axis") -> None:
     from matplotlib.ticker import MaxNLocator
 
-    axes.xaxis.set_major_locator(MaxNLocator(nbins=8, integer=True))
-    axes.yaxis.set_major_locator(MaxNLocator(nbins=6, integer=True))
+    axis.set_major_locator(MaxNLocator(nbins=6, integer=True))
 
 
 def _svg(figure: "Figure", prefix: str) -> str:

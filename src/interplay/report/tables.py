@@ -87,10 +87,10 @@ _LATEX = str.maketrans(
 
 
 def latex_escape(text: str) -> str:
-    """Text in which LaTeX's special characters mean themselves.
+    r"""Text in which LaTeX's special characters mean themselves.
 
     >>> print(latex_escape("a_b & 5%"))
-    a\\_b \\& 5\\%
+    a\_b \& 5\%
     """
     return text.translate(_LATEX)
 

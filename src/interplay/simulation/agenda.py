@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from interplay.errors import DataError
 from interplay.simulation.facets import Facet, FacetIndex
-from interplay.simulation.phrases import theme
+from interplay.simulation.phrases import plural, theme
 from interplay.simulation.wording import list_of, load_wording
 from interplay.types import Catalog, Item, KnownItem, Persona, Scenario, Split, Target
 
@@ -19,7 +19,7 @@ CORPUS = "agenda"
 
 _MAX_FITTING = 25
 """Most catalog items that may fit all target attributes; more would make any recommendation a success."""
-_FACET_RATES = {"decade": 0.8, "mood": 0.45, "theme": 0.3, "person": 0.08}
+_FACET_RATES = {"decade": 0.6, "mood": 0.4, "theme": 0.32, "person": 0.1}
 """How often each kind is drawn beside the genre, before combinations that fit too many items are drawn again; afterwards
 about 70 % of the scenarios have a decade, 50 % a mood, 30 % a theme, 10 % a person."""
 _NUM_KNOWN = 3
@@ -69,8 +69,10 @@ def agenda_scenarios(
             f"{2 * _NUM_KNOWN} and 2 at least: give a catalog with the attribute 'genre'"
         )
     rng.shuffle(usable)
-    pools = _cut(usable, split_fractions)
-    splits = [s for s, part in zip(Split, _cut(range(num), split_fractions), strict=True) for _ in part]
+    pools: dict[Split, list[Item]] = {}
+    for split, size in zip(Split, _sizes(len(usable), split_fractions), strict=True):
+        pools[split] = [usable.pop() for _ in range(size)]
+    splits = [s for s, size in zip(Split, _sizes(num, split_fractions), strict=True) for _ in range(size)]
     rng.shuffle(splits)
     user = _User("", (), "", "", 0)
     scenarios: list[Scenario] = []
@@ -78,14 +80,14 @@ def agenda_scenarios(
         if user.scenarios_left == 0:
             user = _new_user(index, rng, number=int(user.id[5:] or -1) + 1)
         user.scenarios_left -= 1
-        scenarios.append(_scenario(index, pools[list(Split).index(split)], user, rng, split, f"{CORPUS}-{i:05d}"))
+        scenarios.append(_scenario(index, pools[split], user, rng, split, f"{CORPUS}-{i:05d}"))
     return scenarios
 
 
-def _cut[T](things: Sequence[T], fractions: tuple[float, float, float]) -> list[Sequence[T]]:
-    first = round(len(things) * fractions[0])
-    second = first + round(len(things) * fractions[1])
-    return [things[:first], things[first:second], things[second:]] if fractions[2] else [things[:first], things[first:], ()]
+def _sizes(total: int, fractions: tuple[float, float, float]) -> tuple[int, int, int]:
+    """`total` in three whole parts, so that a split without a share gets nothing."""
+    ends = [round(total * sum(fractions[:i])) for i in range(4)]
+    return ends[1], ends[2] - ends[1], ends[3] - ends[2]
 
 
 def _new_user(index: FacetIndex, rng: random.Random, number: int) -> _User:
@@ -153,12 +155,8 @@ def _goals(index: FacetIndex, target: Item, user: _User, rng: random.Random) -> 
 
 def _general(user: _User, rng: random.Random) -> str:
     return load_wording("scenario").pick(
-        rng, "general", likes=list_of([_plural(g) for g in user.likes]), dislikes=_plural(user.dislikes), mood=user.mood
+        rng, "general", likes=list_of([plural(g) for g in user.likes]), dislikes=plural(user.dislikes), mood=user.mood
     )
-
-
-def _plural(genre: str) -> str:
-    return (load_wording("scenario").get(f"plural.{genre}") or (f"{genre} movies",))[0]
 
 
 def _known_items(index: FacetIndex, target: Item, user: _User, rng: random.Random) -> tuple[KnownItem, ...]:

@@ -12,7 +12,7 @@ from typing import Literal
 
 from interplay.simulation import phrases
 from interplay.simulation.facets import KINDS, OTHER, Facet, FacetIndex, asked_kind
-from interplay.simulation.wording import load_wording, make_turn, plainly, tidy, with_typos
+from interplay.simulation.wording import join, load_wording, make_turn, plainly, tidy, with_typos
 from interplay.titles import title_key
 from interplay.types import Action, Catalog, Item, Mention, Role, Turn, View
 
@@ -27,7 +27,7 @@ class AgendaRates:
     words per turn; 16.0 / 12.3 / 16.9 % of turns have three words or fewer; 17.7 / 15.1 / 13.0 % are polite.
     """
 
-    short: float = 0.24
+    short: float = 0.19
     """An act is said in its short form, where it has one; gives about 16 % turns of three words or fewer (ReDial)."""
     polite: float = 0.03
     """A polite word is added to a turn that has none; with those in the phrasings about 15 % of turns are polite (INSPIRED)."""
@@ -220,7 +220,7 @@ class AgendaUserSpeaker:
                 return self._disclose(rng, "answer.full", "answer.short")
             return self._turn(rng, Action.DISCLOSE_GOAL, words.pick(rng, "answer.nothing_more"))
         if wanted:
-            also = [f for f in self._untold if f not in wanted][: rng.random() < 0.25]
+            also = [f for f in self._untold if f not in wanted][: rng.random() < 0.35]
             return self._tell(rng, [*wanted, *also], "answer.full", "answer.short")
         if self._untold and rng.random() < 0.4:
             text = words.pick(rng, "answer.open_but", np=phrases.wish(self._untold[:1], rng))
@@ -233,7 +233,7 @@ class AgendaUserSpeaker:
         untold = self._untold or self._goals
         if not untold:
             return self._turn(rng, Action.DISCLOSE_GOAL, load_wording("user").pick(rng, "answer.nothing_more"))
-        told = untold[: 1 + (rng.random() < 0.45)]
+        told = untold[: 1 + (rng.random() < 0.6)]
         if full == "disclose.full" and len(untold) < len(self._goals):
             full = "disclose.also"
         return self._tell(rng, told, full, short, before)
@@ -244,14 +244,14 @@ class AgendaUserSpeaker:
         liked = [k for k in self._known if k.item_id is not None]
         if full == "disclose.full" and liked and rng.random() < self._rates.name_known:
             known = rng.choice(liked)
-            text = f"{before} {words.pick(rng, 'disclose.known', np=np)}"
+            text = join(before, words.pick(rng, 'disclose.known', np=np))
             mention = Mention(start=0, end=1, item_id=known.item_id)
             return self._turn(rng, Action.DISCLOSE_GOAL, text, [mention], [known.title])
         if rng.random() < self._rates.short and not before and told[0].kind in ("genre", "decade", "mood", "theme"):
-            want = phrases.value_as_said(told[0], rng) if told[0].kind != "theme" else f"about {phrases.theme(told[0].value)}"
+            want = phrases.value_as_said(told[0], rng) if told[0].kind != "theme" else phrases.about([told[0].value])
             text = words.pick(rng, short, np=phrases.wish(told[:1], rng), want=want)
         else:
-            text = f"{before} {words.pick(rng, full, np=np)}"
+            text = join(before, words.pick(rng, full, np=np))
         return self._turn(rng, Action.DISCLOSE_GOAL, text)
 
     def _judge(self, act: _Act, rng: random.Random, tired: bool) -> Turn:
@@ -290,7 +290,7 @@ class AgendaUserSpeaker:
             kinds += ["director", "cast"]
         words = load_wording("user")
         before = words.pick(rng, "ask.before") if rng.random() < 0.4 else ""
-        return self._turn(rng, Action.INQUIRE, f"{before} {words.pick(rng, f'ask.{rng.choice(kinds)}')}")
+        return self._turn(rng, Action.INQUIRE, join(before, words.pick(rng, f"ask.{rng.choice(kinds)}")))
 
     def _criticism(self, rng: random.Random, title: str, item: Item | None) -> str:
         """Why a proposal is rejected: one reason."""
@@ -319,11 +319,11 @@ class AgendaUserSpeaker:
         if short and words.get(f"reject.{key}_short"):
             return words.pick(rng, f"reject.{key}_short", **slots)
         satisfied = [g for g in self._goals if self._index.has(item, g) and g.kind not in (OTHER, "director", "cast")]
-        if satisfied and rng.random() < 0.2:
+        if satisfied and rng.random() < 0.3:
             before = words.pick(rng, "reject.liked", as_is=phrases.as_is(rng.choice(satisfied), rng))
         else:
-            before = words.pick(rng, "reject.before") if rng.random() < 0.35 else ""
-        return f"{before} {words.pick(rng, f'reject.{key}', **slots)}"
+            before = words.pick(rng, "reject.before") if rng.random() < 0.5 else ""
+        return join(before, words.pick(rng, f"reject.{key}", **slots))
 
     def _reason(self, rng: random.Random, goal: Facet, item: Item) -> tuple[str, str]:
         """The wording key for a violated goal, and what the item has instead."""
@@ -357,13 +357,10 @@ class AgendaUserSpeaker:
         text = text.strip()
         if rng.random() < self._rates.polite and not _POLITE.search(text):
             if action in (Action.FEEDBACK, Action.GIVE_UP):
-                text = f"{words.pick(rng, 'polite.before')} {text}"
+                text = join(words.pick(rng, "polite.before"), text)
             elif action in (Action.DISCLOSE_GOAL, Action.ACCEPT):
                 text = f"{text.rstrip('.!')} {words.pick(rng, 'polite.after')}" if not text.endswith("?") else text
-        if len(text.split()) > 3 or not text.islower():
-            text = tidy(text)
-        else:
-            text = tidy(text) if rng.random() < 0.5 else text
+        text = tidy(text, capitals=len(text.split()) > 3 or rng.random() < 0.5)
         if self._slips:
             text = with_typos(text, rng, self._rates.slip_per_word, self._index.careful)
         if self._plain:

@@ -30,7 +30,7 @@ _NEGATIONS = frozenset(
 )
 # Words after which a new wish begins even where no comma was typed.
 _FRESH_STARTS = frozenset("but more rather something prefer looking hoping id ill lets instead give make needs".split())
-_THEME_CUES = frozenset("about around involving featuring with theme themes".split())
+_THEME_CUES = frozenset("about around involving featuring with theme themes based".split())
 _THEME_NOUNS = frozenset("movie movies film films story stories theme themes plot".split())
 _NEWER = ("too old", "newer", "more recent", "more modern", "old for me", "older than i")
 _OLDER = ("too new", "too recent", "older", "more classic", "new for me", "newer than i")

@@ -7,6 +7,7 @@ from interplay.simulation.facets import OTHER, Facet, by_kind
 from interplay.simulation.wording import list_of, load_wording
 from interplay.types import Item
 
+_TRUE_STORY = "true story"
 _BILLED = 2
 """How many of the cast are named."""
 
@@ -38,6 +39,18 @@ def theme(value: str) -> str:
     return (load_wording("facets").get(f"phrase.theme.{value}") or (value,))[0]
 
 
+def about(themes: Sequence[str]) -> str:
+    """Themes as a phrase after a noun: "about a heist and the police", "about war, based on a true story"."""
+    told = [theme(value) for value in themes if value != _TRUE_STORY]
+    parts = [f"about {list_of(told)}"] if told else []
+    return ", ".join(parts + ["based on a true story"] * (_TRUE_STORY in themes))
+
+
+def plural(genre: str) -> str:
+    """ "comedies", "crime movies"."""
+    return (load_wording("facets").get(f"phrase.plural.{genre}") or (f"{genre} movies",))[0]
+
+
 def wish(facets: Iterable[Facet], rng: random.Random) -> str:
     """What is looked for, as a noun phrase with the article marker of `wording.tidy`; empty when there are no facets."""
     values = by_kind(facets)
@@ -53,7 +66,7 @@ def wish(facets: Iterable[Facet], rng: random.Random) -> str:
             before.append(said)
         else:
             after.append(f"{rng.choice(('from', 'from', 'made in'))} the {said}")
-    after += [f"about {theme(value)}" for value in values.get("theme", [])]
+    after += [about([value]) for value in values.get("theme", [])]
     for kind in ("director", "cast"):
         after += [rng.choice(words.get(f"phrase.{kind}.any")).format(want=value) for value in values.get(kind, [])]
     known = {"genre", "decade", "mood", "theme", "director", "cast"}
@@ -110,18 +123,17 @@ def facts(item: Item, rng: random.Random, *, with_people: bool) -> str:
     moods = rng.choice((" and ", ", ")).join(rng.sample(values.get("mood", ()), len(values.get("mood", ()))))
     decade = "".join(values.get("decade", ()))
     noun = genre_noun(values.get("genre", ()), rng)
-    themes = [theme(v) for v in rng.sample(values.get("theme", ()), len(values.get("theme", ())))]
-    about = f"about {list_of(themes)}" if themes else ""
+    story = about(rng.sample(values.get("theme", ()), len(values.get("theme", ()))))
     who = people(item, rng) if with_people else ""
     form = rng.randrange(5)
     if form <= 1:
-        head = f"a(n) {moods} {decade} {noun} {about}"
+        head = f"a(n) {moods} {decade} {noun} {story}"
     elif form == 2:
-        head = f"a(n) {moods} {noun} {f'from the {decade}' if decade else ''} {about}"
-    elif form == 3 and moods and about:
-        head = f"a(n) {decade} {noun} {about}, {moods}"
+        head = f"a(n) {moods} {noun} {f'from the {decade}' if decade else ''} {story}"
+    elif form == 3 and moods and story:
+        head = f"a(n) {decade} {noun} {story}, {moods}"
     else:
-        head = f"a(n) {decade} {noun}, {moods} and {about}" if moods and about else f"a(n) {moods} {decade} {noun} {about}"
+        head = f"a(n) {decade} {noun}, {moods} and {story}" if moods and story else f"a(n) {moods} {decade} {noun} {story}"
     head = " ".join(head.split())
     if not who:
         return head

@@ -23,9 +23,9 @@ class RuleRates:
     """The greeting ends with a question."""
     ignore: float = 0.25
     """One facet that was heard is left out of account, so that the user has something to reject."""
-    inattentive: float = 0.14
+    inattentive: float = 0.2
     """Conversations in which the recommender listens badly: it leaves out a facet three times as often."""
-    inquiries: tuple[int, ...] = (1, 1, 1, 2, 2, 3)
+    inquiries: tuple[int, ...] = (1, 1, 1, 1, 2, 3)
     """Questions before the first proposal, drawn with equal weight per entry."""
     ask_again: float = 0.1
     """A rejection is answered by a question instead of a proposal."""
@@ -220,13 +220,17 @@ class RuleRecommenderSpeaker:
         """An item that has the facets heard, and whether it has all; the closest ones where none has."""
         items = self._index.items
         fresh = [i for i in range(len(items)) if items[i].id not in self._offered] or list(range(len(items)))
-        having = [self._index.having([facet]) for facet in heard]
-        num_had = {i: sum(i in places for places in having) for i in fresh}
-        most = max(num_had.values())
-        pool = [i for i in fresh if num_had[i] == most]
+        having = self._index.having(heard)
+        pool = [i for i in fresh if i in having]
+        exact = bool(pool)
+        if not exact:
+            places = [self._index.having([facet]) for facet in heard]
+            num_had = [sum(i in having for having in places) for i in fresh]
+            most = max(num_had)
+            pool = [i for i, had in zip(fresh, num_had, strict=True) if had == most]
         faults = [self._faults(items[i]) for i in pool]
-        pool = [i for i, fault in zip(pool, faults, strict=True) if fault == min(faults)]
-        return items[rng.choice(pool)], most == len(heard)
+        fewest = min(faults)
+        return items[rng.choice([i for i, fault in zip(pool, faults, strict=True) if fault == fewest])], exact
 
     def _faults(self, item: Item) -> int:
         after, before = self._years
@@ -241,9 +245,9 @@ class RuleRecommenderSpeaker:
         slots = {
             "director": list_of(values["director"]) if values.get("director") else "",
             "cast": list_of(values["cast"]) if values.get("cast") else "",
-            "about": list_of([phrases.theme(t) for t in values["theme"]]) if values.get("theme") else "",
+            "about": phrases.about(values.get("theme", ())),
             "mood": list_of(values["mood"]) if values.get("mood") else "",
-            "genre": list_of([f"{g} movies" for g in values["genre"]]) if values.get("genre") else "",
+            "genre": list_of([phrases.plural(g) for g in values["genre"]]) if values.get("genre") else "",
             "year": str(item.year) if item.year is not None else "",
             "np": phrases.facts(item, rng, with_people=False),
         }

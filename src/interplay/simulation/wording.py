@@ -72,15 +72,26 @@ def _flatten(table: Mapping[str, object], prefix: str) -> list[tuple[str, tuple[
     return out
 
 
-def tidy(text: str) -> str:
-    """Articles chosen, spaces single, sentences begun with a capital.
+def join(before: str, text: str) -> str:
+    """Two pieces of a turn in one; what follows a comma or "but" does not begin with a capital.
+
+    >>> join("Hey,", "Could you help?"), join("Hey!", "Could you help?")
+    ('Hey, could you help?', 'Hey! Could you help?')
+    """
+    if before.endswith((",", " but")) and not re.match(r"I\b|.?\x00", text):
+        text = text[:1].lower() + text[1:]
+    return f"{before} {text}".strip()
+
+
+def tidy(text: str, *, capitals: bool = True) -> str:
+    """Articles chosen, spaces single, sentences begun with a capital (unless `capitals` is off).
 
     >>> tidy("how about a(n) eerie  movie? a(n) good one.")
     'How about an eerie movie? A good one.'
     """
     text = _ARTICLE.sub(lambda m: f"{m[1]}{'n' if m[2].lower() in 'aeiou' else ''} ", text)
     text = re.sub(r"\s+([.,!?])", r"\1", " ".join(text.split()))
-    return _SENTENCE.sub(lambda m: m[1] + m[2].upper(), text)
+    return text if not capitals else _SENTENCE.sub(lambda m: m[1] + m[2].upper(), text)
 
 
 def list_of(values: Sequence[str], last: str = "and") -> str:
