@@ -12,7 +12,7 @@ import re
 import tomllib
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Literal, TypeVar, get_origin
+from typing import Any, ClassVar, Literal, TypeVar, get_args, get_origin
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from pydantic_settings import (
@@ -69,6 +69,9 @@ class Config(BaseSettings):
         """Only what is passed in: no environment, no files that nobody named."""
         return (init_settings,)
 
+    positional: ClassVar[str | None] = None
+    """The field that the first words of the command line fill."""
+
     def record(self) -> dict[str, Any]:
         """What a Run keeps of the config and a resume must match: every field but those about this one invocation."""
         return self.model_dump(mode="json", exclude={"resume", "overwrite", "out"})
@@ -103,6 +106,8 @@ class ResumableOutput(Output):
 
 class DataConfig(Output):
     """Read a corpus, clean it, label actions, derive scenarios, split it."""
+
+    positional = "corpus"
 
     corpus: CliPositionalArg[
         Literal["agenda", "redial", "inspired", "opendialkg-movies", "opendialkg-books", "pearl", "run"]
@@ -150,6 +155,8 @@ class LoraSettings(Section):
 
 class TrainConfig(ResumableOutput):
     """Train a user simulator, a recommender, or a base of both, on conversations."""
+
+    positional = "role"
 
     role: CliPositionalArg[Literal["user", "recommender", "base"]]
     """Whose words are learned; "base" learns both, each in its own view, and is a model to start the other two from."""
@@ -222,6 +229,8 @@ class SimulateConfig(ResumableOutput):
 class EvaluateConfig(Output):
     """Measure an agent against logged conversations."""
 
+    positional = "protocol"
+
     protocol: CliPositionalArg[Literal["replay", "turns", "recommendation"]]
     """replay: does the user accept the right item; turns: quality of single turns; recommendation: is the gold item recommended."""
     user: str | None = None
@@ -249,6 +258,8 @@ class EvaluateConfig(Output):
 
 class ReportConfig(Output):
     """One HTML page, and its tables as CSV and LaTeX, from Runs."""
+
+    positional = "runs"
 
     runs: CliPositionalArg[list[Path]]
     """Runs, in the order of the columns."""
@@ -307,11 +318,15 @@ def parse_config(config_class: type[ConfigT], args: Sequence[str], prog: str) ->
     """
     from_file = _read_toml(_config_path(args)) if _config_path(args) else {}
     _refuse_unknown(config_class, from_file, "")
+    words = _spread_lists(config_class, args)
+    name = config_class.positional
+    if name in from_file and (not words or words[0].startswith("-")):
+        # The settings library wants positional arguments on the command line; a file may fill them just as well.
+        value = from_file[name]
+        words = [*(map(str, value) if isinstance(value, list) else [str(value)]), *words]
     source: CliSettingsSource[Any] = CliSettingsSource(config_class, cli_prog_name=prog, cli_exit_on_error=False)
     try:
-        return CliApp.run(
-            config_class, cli_args=_spread_lists(config_class, args), cli_settings_source=source, **from_file
-        )
+        return CliApp.run(config_class, cli_args=words, cli_settings_source=source, **from_file)
     except SettingsError as error:
         raise ConfigError(_flag_problem(str(error), config_class, prog)) from None
     except ValidationError as error:
@@ -384,11 +399,16 @@ def _flags(model: type[BaseModel], prefix: str = "--") -> list[str]:
     return out
 
 
-def _flag_problem(message: str, config_class: type[BaseModel], prog: str) -> str:
+def _flag_problem(message: str, config_class: type[Config], prog: str) -> str:
     unknown = re.search(r"unrecognized arguments: (\S+)", message)
     if unknown:
         flag = unknown.group(1).split("=")[0]
         return f"{prog}: unknown flag {flag}{_suggest(flag, _flags(config_class))}; see {prog} --help"
+    missing = re.search(r"arguments are required: (\S+)", message)
+    if missing and config_class.positional:
+        accepted = config_class.model_fields[config_class.positional].annotation
+        choices = f"; accepted: {', '.join(get_args(accepted))}" if get_origin(accepted) is Literal else ""
+        return f"{prog}: {missing.group(1).strip(',')} is missing{choices}; see {prog} --help"
     text = " ".join(message.removeprefix("error parsing CLI: ").split())
     return f"{prog}: {text}; see {prog} --help"
 

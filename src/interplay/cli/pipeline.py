@@ -1,11 +1,11 @@
 """What each verb does, in the order of the pipeline: from a config to files, with progress and a summary."""
 
 import asyncio
-import os
 import shutil
 import sys
 from collections import Counter
 from collections.abc import Iterable, Iterator
+from dataclasses import replace
 from itertools import islice
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -36,23 +36,26 @@ def make_data(config: DataConfig) -> int:
     if not corpus.dialogues:
         reasons = ", ".join(f"{n} {reason}" for reason, n in corpus.counts.dropped.items())
         raise DataError(f"no conversation of {config.corpus} was left: {corpus.counts.dialogues_read} read, dropped: {reasons}")
-    corpus.save(config.out, overwrite=True)
+    corpus.write(config.out)
     print_corpus(corpus, config.out)
     return 0
 
 
 def make_agenda(config: DataConfig) -> Corpus:
     """The bundled corpus: agenda-based user and rule-based recommender talk; their Run, kept in OUT/run, is the corpus."""
-    from interplay.corpora.bundled import bundled_catalog
-    from interplay.corpora.run import read_run
-    from interplay.simulation.agenda import AgendaUser, RuleRecommender, agenda_scenarios
-    from interplay.simulation.batch import Plan, simulate
+    from interplay.corpora import load_corpus
+    from interplay.corpora.bundled import bundled_movies
+    from interplay.simulation.agenda import agenda_scenarios
+    from interplay.simulation.agenda_user import AgendaUser
+    from interplay.simulation.batch import Plan
+    from interplay.simulation.batch import simulate as hold
+    from interplay.simulation.rule_recommender import RuleRecommender
 
-    catalog = bundled_catalog()
+    catalog = bundled_movies()
     fractions = (1 - config.valid_fraction - config.test_fraction, config.valid_fraction, config.test_fraction)
     scenarios = agenda_scenarios(catalog, config.num_dialogues, seed=config.seed, split_fractions=fractions)
     user, recommender = AgendaUser(catalog), RuleRecommender(catalog)
-    with TemporaryDirectory() as folder, Progress("agenda conversations", config.num_dialogues, "dialogues") as progress:
+    with TemporaryDirectory() as folder, Progress("converse", config.num_dialogues, "dialogues") as progress:
         run = new_run(Path(folder) / "run", config.record(), catalog, scenarios)
         done = 0
 
@@ -63,25 +66,28 @@ def make_agenda(config: DataConfig) -> Corpus:
             progress.update(done)
 
         plan = Plan(seed=config.seed, concurrency=32)
-        asyncio.run(simulate(scenarios, user, recommender, plan, on_dialogue=keep))
-        corpus = read_run(run.path, split_by=None, seed=config.seed)
-    return corpus
+        asyncio.run(hold(scenarios, user, recommender, plan, on_dialogue=keep))
+        corpus = load_corpus(
+            "run",
+            run.path,
+            split_by=config.split_by,
+            valid_fraction=config.valid_fraction,
+            test_fraction=config.test_fraction,
+            seed=config.seed,
+        )
+        shutil.copytree(run.path, config.out / "run")
+    return replace(corpus, name="agenda")
 
 
 def load_real(config: DataConfig) -> Corpus:
     """A corpus from files, with the action tagger where the corpus has no labels of its own."""
     from interplay.corpora import load_corpus
-    from interplay.corpora.scenarios import LLMAnnotator
-    from interplay.corpora.tagger import load_tagger
+    from interplay.corpora.annotators import LLMAnnotator
 
-    root = os.environ.get("INTERPLAY_DATA")
-    if config.source is None and root is None:
-        raise DataError(f"where are the files of {config.corpus}? Pass --source DIR, or set INTERPLAY_DATA to the directory above them")
     annotator = LLMAnnotator(server_completions(config.annotate_with)) if config.annotate_with else None
     return load_corpus(
         config.corpus,
         config.source,
-        tagger=load_tagger(Path(root) / "iard" if root else None),
         annotator=annotator,
         split_by=config.split_by,
         valid_fraction=config.valid_fraction,

@@ -77,6 +77,10 @@ class Corpus:
             RunError: the directory is not empty, or can't be written.
         """
         prepare_output(path, overwrite=overwrite, marker=MARKER)
+        self.write(path)
+
+    def write(self, path: Path) -> None:
+        """Write the files into an existing directory, as `save` does into an empty one."""
         write_records(path / "catalog.jsonl", self.catalog)
         write_records(path / "dialogues.jsonl", self.dialogues)
         write_records(path / "scenarios.jsonl", self.scenarios)

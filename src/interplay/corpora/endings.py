@@ -59,18 +59,14 @@ def close(
     if lenient:
         index = _last_user(turns)
         text = turns[index].text
-        if (
-            index > 0
-            and actions[index] is not Action.INQUIRE
-            and "?" not in text
-            and not (is_rejection(text) or has_seen(text))
-        ):
+        asks = index < 1 or actions[index] in (Action.INQUIRE, Action.DISCLOSE_GOAL)
+        if not asks and "?" not in text and not (is_rejection(text) or has_seen(text)):
             for item_id in reversed(_offer_before(turns, index)):
                 if item_id in _offered_first(turns) and _accepts(turns, index, item_id):
                     return _cut(turns, actions, index, Action.ACCEPT, Ending.ACCEPTED, item_id)
     if open_end and turns and turns[-1].role is Role.RECOMMENDER:
         linked = [m.item_id for m in turns[-1].mentions if m.item_id in _offered_first(turns)]
-        kept = [Action.FEEDBACK if a is Action.ACCEPT else a for a in actions]
+        kept: list[Action] = [Action.FEEDBACK if a is Action.ACCEPT else a for a in actions]
         return Closed(list(turns), kept, None, linked[-1] if linked else None, 0)
     return _cut(turns, actions, _last_user(turns), Action.GIVE_UP, Ending.GAVE_UP, None)
 
@@ -151,7 +147,7 @@ def _last_user(turns: Sequence[Spoken]) -> int:
 def _cut(
     turns: Sequence[Spoken], actions: Sequence[Action], last: int, action: Action, ending: Ending, target: str | None
 ) -> Closed:
-    kept = [Action.FEEDBACK if a is Action.ACCEPT else a for a in actions[: last + 1]]
+    kept: list[Action] = [Action.FEEDBACK if a is Action.ACCEPT else a for a in actions[: last + 1]]
     if kept:
         kept[-1] = action
     return Closed(list(turns[: last + 1]), kept, ending, target, len(turns) - last - 1)

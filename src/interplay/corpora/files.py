@@ -67,8 +67,10 @@ def read_table(path: Path, corpus: str, needed: tuple[str, ...], *, delimiter: s
             numbers[:] = [number]
             yield line
 
-    quoting = csv.QUOTE_NONE if delimiter == "\t" else csv.QUOTE_MINIMAL
-    reader = csv.reader(texts(), delimiter=delimiter, quoting=quoting)
+    if delimiter == "\t":
+        reader = csv.reader(texts(), delimiter=delimiter, quoting=csv.QUOTE_NONE)
+    else:
+        reader = csv.reader(texts(), delimiter=delimiter)
     try:
         header = next(reader, None)
         if header is None:

@@ -9,6 +9,7 @@ stands in the text and is not likely to be meant as ordinary words, and titles t
 """
 
 import html
+import re
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -121,7 +122,7 @@ def _conversation(log: _Log, catalog: Catalog, linker: TitleLinker, counts: Coun
     messages: list[Spoken] = []
     meant: dict[str, str] = {}
     for role, source, names, strategies in log.messages:
-        text = html.unescape(source)
+        text = _mended(html.unescape(source))
         # One title means one item throughout a conversation, whatever years the automatic links gave it.
         for name in names:
             item = catalog.find(name, year_tolerance=0)
@@ -146,6 +147,11 @@ def _conversation(log: _Log, catalog: Catalog, linker: TitleLinker, counts: Coun
         lenient=log.outcome is None,
         drop_unlinked=log.outcome is None or not log.outcome.startswith("reject"),
     )
+
+
+def _mended(text: str) -> str:
+    """Apostrophes that an earlier conversion of the source made into replacement characters, put back."""
+    return re.sub(r"\ufffd+", "", re.sub(r"(?<=\w)\ufffd+(?=\w)", "'", text))
 
 
 def _offered(messages: list[Spoken]) -> list[Wanted]:

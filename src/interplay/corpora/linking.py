@@ -19,6 +19,9 @@ _COMMON = EVERYDAY_WORDS | frozenset(
     "same lot kind type movies film films show series trailer theater marvel disney netflix dc perfect beautiful "
     "interesting exactly greetings alright mine stan taken classic christmas halloween".split()
 )
+_SPEAKS_OF_TITLE = re.compile(
+    r"\b(?:movies?|films?|books?|called|named|titled|seen|see|saw|watch(?:ed|ing)?|read|recommend)\s+$", re.IGNORECASE
+)
 _PLACES = frozenset({"san francisco", "new york", "los angeles", "las vegas", "hong kong", "north carolina"})
 
 
@@ -39,14 +42,13 @@ class TitleLinker:
             if parts:
                 self._longest[parts[0]] = max(self._longest.get(parts[0], 0), min(_MAX_WORDS, 2 * len(parts) + 1))
 
-    def find(self, text: str, proposed: Collection[str] = (), *, only_proposed: bool = False) -> list[Span]:
+    def find(self, text: str, proposed: Collection[str] = ()) -> list[Span]:
         """The titles in a text, longest first where they overlap, in order.
 
         Args:
             text: one message.
             proposed: ids of the items that the source says are mentioned in it (or in its dialogue). Of items that share
                 a title, a proposed one is taken; and a proposed title may be written in lower case.
-            only_proposed: whether other items of the catalog are looked for at all.
         """
         words = list(_WORD.finditer(text))
         by_key: dict[str, Item] = {}
@@ -63,7 +65,7 @@ class TitleLinker:
                 self._longest.get(first[at], 0), self._longest.get(first[begins], 0) + begins - at if begins > at else 0
             )
             for num in range(min(longest, len(words) - at), 0, -1):
-                found = self._link(text, words[at : at + num], by_key, only_proposed)
+                found = self._link(text, words[at : at + num], by_key)
                 if found is not None:
                     spans.append(found)
                     at += num
@@ -72,7 +74,7 @@ class TitleLinker:
                 at += 1
         return spans
 
-    def _link(self, text: str, words: list[re.Match[str]], proposed: dict[str, Item], only_proposed: bool) -> Span | None:
+    def _link(self, text: str, words: list[re.Match[str]], proposed: dict[str, Item]) -> Span | None:
         start, end = words[0].start(), words[-1].end()
         written = text[start:end]
         # A title does not go over a sentence's end; "Mr. Nobody", "Dr. No", "vs. the" are none.
@@ -82,7 +84,7 @@ class TitleLinker:
         key = title_key(written)
         item = proposed.get(key)
         if item is None:
-            if only_proposed or key not in self._keys:
+            if key not in self._keys:
                 return None
             year = re.match(r"\s*\(\s*(\d{4})\s*\)", text[end:])
             item = self._catalog.find(f"{written} ({year.group(1)})" if year else written)
@@ -124,6 +126,8 @@ class TitleLinker:
         inside = re.search(r"[\w,:;'\"]\s+$", text[:start]) is not None
         # "Stan Lee", "Guillermo del Toro": a lone word beside another capitalised one is part of a name.
         named = re.match(r"\s+[A-Z][a-z]+", text[end:]) or re.search(r"\b(?:[A-Z][a-z]+|del|de|van)\s+$", text[:start])
+        if named or text.isupper() or not (word[0].isupper() or word[0].isdigit()):
+            return False
         if word.casefold() in _COMMON or word.isdigit():
-            return inside and word[0].isupper() and not named and not text.isupper()
-        return word[0].isupper() and not (named and inside) if not word.isdigit() else inside
+            return _SPEAKS_OF_TITLE.search(text[:start]) is not None
+        return inside or re.match(r"\s*(?:$|[.,!?:;)\"]|(?:is|was|has|looks|sounds)\b)", text[end:]) is not None

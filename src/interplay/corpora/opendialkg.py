@@ -74,7 +74,7 @@ def _conversation(log: _Log, catalog: Catalog, linker: TitleLinker) -> Conversat
     proposed = [i.id for n in dict.fromkeys(log.names) if (i := catalog.find(n)) is not None]
     messages = []
     for role, text in log.lines:
-        written, mentions = write_titles(text, linker.find(text, proposed, only_proposed=True))
+        written, mentions = write_titles(text, linker.find(text, proposed))
         messages.append(Spoken(role, written, mentions, (text,)))
     return Conversation(log.key, None, messages, lenient=True, open_end=log.open_end)
 

@@ -156,7 +156,7 @@ def newly_named(turns: Sequence[Spoken]) -> list[int]:
 
 
 def act_on_evidence(
-    turns: Sequence[Spoken], index: int, action: Action, num_new: int, offered: bool, before: Action | None
+    turns: Sequence[Spoken], index: int, action: Action, *, num_new: int, offered: bool, before: Action | None
 ) -> Action:
     """Overrule a guess where the turn itself shows what it is.
 
@@ -206,7 +206,7 @@ class RuleTagger:
         for index, (turn, num_new) in enumerate(zip(turns, newly_named(turns), strict=True)):
             before = out[-1] if out else None
             guess = self._user(turn.text, before) if turn.role is Role.USER else self._recommender(turn.text, before)
-            out.append(act_on_evidence(turns, index, guess, num_new, offered, before))
+            out.append(act_on_evidence(turns, index, guess, num_new=num_new, offered=offered, before=before))
             offered = offered or (turn.role is Role.RECOMMENDER and bool(turn.mentions))
         return out
 
@@ -360,7 +360,7 @@ class TrainedTagger:
                 dense = np.asarray(_dense(turns, index, num_new, offered, before))
                 total = next(scores[turn.role]) + dense @ model.dense_weights + model.bias
                 guess = model.actions[int(np.argmax(total))]
-                actions.append(act_on_evidence(turns, index, guess, num_new, offered, before))
+                actions.append(act_on_evidence(turns, index, guess, num_new=num_new, offered=offered, before=before))
                 offered = offered or (turn.role is Role.RECOMMENDER and bool(turn.mentions))
             out.append(actions)
         return out

@@ -129,8 +129,8 @@ def bert_score(
     if not scored:
         return out
     try:
-        from bert_score import BERTScorer  # type: ignore[import-untyped]  # ships no types
-        from bert_score.utils import model2layers  # type: ignore[import-untyped]
+        from bert_score import BERTScorer
+        from bert_score.utils import model2layers
     except ImportError:
         raise MissingExtra("bert-score", "bertscore", "BERTScore") from None
     from transformers import AutoConfig

@@ -38,7 +38,7 @@ def endings_figure(dialogues: Sequence[Dialogue], prefix: str) -> str:
     axes.bar_label(bars, labels, padding=4, color=_INK, fontsize=10)
     axes.set_xlim(0, max(counts.values()) * 1.32)
     axes.set_ylim(-0.6, max(len(names), 3) - 0.4)
-    axes.set_title("How the dialogues ended")
+    axes.set_title("How the dialogues ended", fontsize=12, fontweight="bold")
     axes.set_xlabel("dialogues")
     _whole_numbers(axes.xaxis)
     axes.grid(axis="y", visible=False)
@@ -53,7 +53,7 @@ def turns_figure(dialogues: Sequence[Dialogue], prefix: str) -> str:
     figure, axes = _new()
     edges = [low - 0.5 + width * i for i in range((high - low) // width + 2)]
     axes.hist(lengths, bins=edges, color=_ENDING_COLOUR, rwidth=0.86)
-    axes.set_title("Length of the dialogues")
+    axes.set_title("Length of the dialogues", fontsize=12, fontweight="bold")
     axes.set_xlabel("turns of both sides per dialogue")
     _whole_numbers(axes.xaxis)
     _whole_numbers(axes.yaxis)
@@ -84,7 +84,7 @@ def words_figure(dialogues: Sequence[Dialogue], prefix: str) -> str | None:
         color=[colours[role] for role in speaking],
         label=[f"{role.value} (mean {sum(words[role]) / len(words[role]):.1f})" for role in speaking],
     )
-    axes.set_title("Length of the turns")
+    axes.set_title("Length of the turns", fontsize=12, fontweight="bold")
     axes.set_xlabel("words per turn")
     _whole_numbers(axes.xaxis)
     axes.set_ylabel("% of the role's turns")
@@ -112,8 +112,6 @@ def _new() -> tuple["Figure", "Axes"]:
     for text in (axes.title, axes.xaxis.label, axes.yaxis.label):
         text.set_color(_INK)
         text.set_fontsize(10)
-    axes.title.set_fontsize(12)
-    axes.title.set_fontweight("bold")
     return figure, axes
 
 
@@ -133,8 +131,8 @@ def _svg(figure: "Figure", prefix: str) -> str:
     svg = out.getvalue()
     svg = svg[svg.index("<svg") :].replace(_INK, "currentColor")
     svg = re.sub(r"<metadata>.*?</metadata>\s*", "", svg, flags=re.DOTALL)
-    svg = re.sub(r"font: (?:(\w+) )?([\d.]+)px [^\";]+", r"font-weight: \1; font-size: \2px", svg)
-    svg = svg.replace("font-weight: ;", "font-weight: normal;")
+    svg = re.sub(r"font-family: [^;\"]*sans-serif", "font-family: inherit", svg)
+    svg = re.sub(r"font: ((?:\w+ )?[\d.]+px) [^;\"]*sans-serif", r"font: \1 sans-serif; font-family: inherit", svg)
     svg = re.sub(r'\bid="', f'id="{prefix}-', svg)
     svg = re.sub(r'(href="#|url\(#)', rf"\g<1>{prefix}-", svg)
     return re.sub(r'(<svg [^>]*?) width="[^"]*"', r"\1", re.sub(r'(<svg [^>]*?) height="[^"]*"', r"\1", svg, count=1), count=1)

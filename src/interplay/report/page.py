@@ -13,7 +13,7 @@ from interplay.errors import RunError
 from interplay.report.figures import endings_figure, turns_figure, words_figure
 from interplay.report.tables import number, score_table, to_csv, to_latex
 from interplay.store import Run, prepare_output, read_records, write_lines
-from interplay.types import DOMAINS, Dialogue, Scenario, ScoreRow, Turn
+from interplay.types import Dialogue, Scenario, ScoreRow, Turn
 
 PAGE = "index.html"
 """Name of the page in its directory; also what tells a directory of reports from others."""
@@ -118,7 +118,6 @@ def write_report(
         table=score_table(scores),
         number=number,
         pieces=pieces,
-        domains=DOMAINS,
         command=shlex.join(["interplay", "report", *map(str, runs), "--out", str(out)]),
     )
     prepare_output(out, overwrite=overwrite, marker=PAGE)

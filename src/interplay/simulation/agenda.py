@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from interplay.errors import DataError
 from interplay.simulation.facets import Facet, FacetIndex
 from interplay.simulation.phrases import plural, theme
-from interplay.simulation.wording import list_of, load_wording
+from interplay.simulation.wording import list_of, load_wording, tidy
 from interplay.types import Catalog, Item, KnownItem, Persona, Scenario, Split, Target
 
 CORPUS = "agenda"
@@ -177,5 +177,5 @@ def _known_items(index: FacetIndex, target: Item, user: _User, rng: random.Rando
             "director": rng.choice(item.attributes.get("director") or ("The director",)),
         }
         review = words.pick(rng, "liked" if liked else "disliked", **slots)
-        out.append(KnownItem(title=item.label, review=review, item_id=item.id))
+        out.append(KnownItem(title=item.label, review=tidy(review), item_id=item.id))
     return tuple(out)

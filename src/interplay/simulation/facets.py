@@ -189,8 +189,10 @@ def by_kind(facets: Iterable[Facet]) -> Mapping[str, list[str]]:
 
 
 def asked_kind(text: str) -> str | None:
-    """The kind that a question asks for; None when it leaves that open."""
-    return _first_cue("asked", text, {"open"})
+    """The kind that the last question of a turn asks for; None when it leaves that open."""
+    # What was repeated before the question ("A movie about nature, nice. What mood?") is not asked.
+    sentences = [s for s in re.findall(r"[^.!?]+[.!?]*", text) if "?" in s]
+    return _first_cue("asked", sentences[-1] if sentences else text, {"open"})
 
 
 def asked_fact(text: str) -> str | None:

@@ -34,7 +34,8 @@ def load_from_spec(spec: str, role: Role, *, sampling: Sampling, catalog: Catalo
         InputError: there is no such agent, or it is of the other role or another domain.
     """
     if spec == "agenda":
-        from interplay.simulation.agenda import AgendaUser, RuleRecommender
+        from interplay.simulation.agenda_user import AgendaUser
+        from interplay.simulation.rule_recommender import RuleRecommender
 
         if catalog.domain.name != "movie":
             raise InputError(f"the agenda agents talk about movies; these scenarios are about {catalog.domain.plural}")

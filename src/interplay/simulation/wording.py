@@ -89,7 +89,7 @@ def tidy(text: str, *, capitals: bool = True) -> str:
     >>> tidy("how about a(n) eerie  movie? a(n) good one.")
     'How about an eerie movie? A good one.'
     """
-    text = _ARTICLE.sub(lambda m: f"{m[1]}{'n' if m[2].lower() in 'aeiou' else ''} ", text)
+    text = _ARTICLE.sub(lambda m: f"{m[1]}{'n' if m[2].lower() in 'aeiou8' else ''} ", text)
     text = re.sub(r"\s+([.,!?])", r"\1", " ".join(text.split()))
     return text if not capitals else _SENTENCE.sub(lambda m: m[1] + m[2].upper(), text)
 
