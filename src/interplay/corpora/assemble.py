@@ -152,10 +152,10 @@ def _personas(
     for (conversation, _, target), brought, request, result in zip(kept, known, requests, results, strict=True):
         if result is None:
             counts.note("annotations that failed, made by the rules instead")
-            result = rules.one(request)
+        annotation = result or rules.one(request)
         if conversation.general_preferences is not None and annotator.name == rules.name:
-            result = Annotation(conversation.general_preferences, result.target_attributes)
-        persona = persona_of(brought, result, target)
+            annotation = Annotation(conversation.general_preferences, annotation.target_attributes)
+        persona = persona_of(brought, annotation, target)
         if conversation.known_items is not None:
             persona = persona.model_copy(update={"known_items": conversation.known_items})
             persona = persona if target is None else persona.without([target.label])

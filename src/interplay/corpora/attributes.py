@@ -34,11 +34,12 @@ _SAME = {
     "vampire": "vampires",
     "slasher": "horror",
 }
-GENRES = frozenset(
+_ONE_WORD = (
     "action adventure animation biography comedy crime documentary drama family fantasy history horror music musical "
     "mystery romance sport thriller war western superhero dystopia satire parody suspense classics gothic children's "
-    "vampires supernatural independent christmas".split()
-) | {
+    "vampires supernatural independent christmas"
+)
+GENRES = frozenset(_ONE_WORD.split()) | {
     "science fiction",
     "film noir",
     "romantic comedy",
@@ -95,9 +96,9 @@ def normal_genre(name: str) -> str | None:
     """
     low = name.strip().casefold()
     for form in (low, re.sub(r"\s+(?:films?|movies?|fiction|novels?)$", "", low)):
-        form = _SAME.get(form, form)
-        if form in GENRES:
-            return form
+        genre = _SAME.get(form, form)
+        if genre in GENRES:
+            return genre
     return None
 
 

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from interplay.corpora.messages import Spoken
-from interplay.corpora.tagger import has_seen, has_thanks, is_rejection
+from interplay.corpora.tagger import has_seen, has_thanks, is_acceptance, is_rejection
 from interplay.titles import title_key
 from interplay.types import Action, Ending, Role
 
@@ -51,24 +51,27 @@ def close(
         wanted: what may have been accepted, best first; None to infer it from the turns tagged `accept`.
         lenient: without a tagged acceptance, take a last user turn that follows a recommendation and neither asks, nor turns
             it down, nor knows it already, as one.
-        open_end: the log is known to stop right after a recommendation; without an acceptance before, the end is unknown.
+        open_end: logs of this corpus stop anywhere; without an acceptance, the end counts as giving up only where the user's
+            last words neither ask for something nor take something up, and the recommender did not recommend after them.
     """
     for want in inferred(turns, actions) if wanted is None else wanted:
         for index in acceptances(turns, actions, want):
-            return _cut(turns, actions, index, Action.ACCEPT, Ending.ACCEPTED, want.item_id)
+            return _cut(turns, actions, index, action=Action.ACCEPT, ending=Ending.ACCEPTED, target=want.item_id)
     if lenient:
         index = _last_user(turns)
         text = turns[index].text
         asks = index < 1 or actions[index] in (Action.INQUIRE, Action.DISCLOSE_GOAL)
-        if not asks and "?" not in text and not (is_rejection(text) or has_seen(text)):
+        calm = not asks and "?" not in text and not (is_rejection(text) or has_seen(text))
+        if index > 0 and (calm or is_acceptance(text)):
             for item_id in reversed(_offer_before(turns, index)):
                 if item_id in _offered_first(turns) and _accepts(turns, index, item_id):
-                    return _cut(turns, actions, index, Action.ACCEPT, Ending.ACCEPTED, item_id)
-    if open_end and turns and turns[-1].role is Role.RECOMMENDER:
-        linked = [m.item_id for m in turns[-1].mentions if m.item_id in _offered_first(turns)]
+                    return _cut(turns, actions, index, action=Action.ACCEPT, ending=Ending.ACCEPTED, target=item_id)
+    if open_end and _stops_midway(turns, actions):
+        offers = [m.item_id for m in turns[-1].mentions if m.item_id in _offered_first(turns)]
+        linked = offers if turns[-1].role is Role.RECOMMENDER else []
         kept: list[Action] = [Action.FEEDBACK if a is Action.ACCEPT else a for a in actions]
         return Closed(list(turns), kept, None, linked[-1] if linked else None, 0)
-    return _cut(turns, actions, _last_user(turns), Action.GIVE_UP, Ending.GAVE_UP, None)
+    return _cut(turns, actions, _last_user(turns), action=Action.GIVE_UP, ending=Ending.GAVE_UP, target=None)
 
 
 def inferred(turns: Sequence[Spoken], actions: Sequence[Action]) -> list[Wanted]:
@@ -131,6 +134,14 @@ def _offer_before(turns: Sequence[Spoken], index: int) -> list[str]:
     return []
 
 
+def _stops_midway(turns: Sequence[Spoken], actions: Sequence[Action]) -> bool:
+    index = _last_user(turns)
+    if index < 0 or Action.RECOMMEND in actions[index + 1 :]:
+        return True
+    text = turns[index].text
+    return actions[index] in (Action.INQUIRE, Action.DISCLOSE_GOAL) or "?" in text or is_acceptance(text)
+
+
 def _offered_first(turns: Sequence[Spoken]) -> set[str]:
     """Ids of the items that the recommender names before the user does."""
     by: dict[str, Role] = {}
@@ -145,7 +156,7 @@ def _last_user(turns: Sequence[Spoken]) -> int:
 
 
 def _cut(
-    turns: Sequence[Spoken], actions: Sequence[Action], last: int, action: Action, ending: Ending, target: str | None
+    turns: Sequence[Spoken], actions: Sequence[Action], last: int, *, action: Action, ending: Ending, target: str | None
 ) -> Closed:
     kept: list[Action] = [Action.FEEDBACK if a is Action.ACCEPT else a for a in actions[: last + 1]]
     if kept:

@@ -13,12 +13,13 @@ from interplay.types import Catalog, Item
 
 _WORD = re.compile(r"\w+(?:['’]\w+)*|&")
 _MAX_WORDS = 12
-_COMMON = EVERYDAY_WORDS | frozenset(
+_MORE_WORDS = (
     "too much very well hi hello hey there again okay ok sure great awesome nice bye welcome have has been were oh "
     "really sounds sound right back going know think made make way end last first next best bad better some any all both "
     "same lot kind type movies film films show series trailer theater marvel disney netflix dc perfect beautiful "
-    "interesting exactly greetings alright mine stan taken classic christmas halloween".split()
+    "interesting exactly greetings alright mine stan taken classic christmas halloween"
 )
+_COMMON = EVERYDAY_WORDS | frozenset(_MORE_WORDS.split())
 _SPEAKS_OF_TITLE = re.compile(
     r"\b(?:movies?|films?|books?|called|named|titled|seen|see|saw|watch(?:ed|ing)?|read|recommend)\s+$", re.IGNORECASE
 )
