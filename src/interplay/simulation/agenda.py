@@ -80,7 +80,7 @@ def agenda_scenarios(
         if user.scenarios_left == 0:
             user = _new_user(index, rng, number=int(user.id[5:] or -1) + 1)
         user.scenarios_left -= 1
-        scenarios.append(_scenario(index, pools[split], user, rng, split, f"{CORPUS}-{i:05d}"))
+        scenarios.append(_scenario(index, pools[split], user, rng, split=split, source_id=f"{CORPUS}-{i:05d}"))
     return scenarios
 
 
@@ -100,7 +100,7 @@ def _new_user(index: FacetIndex, rng: random.Random, number: int) -> _User:
 
 
 def _scenario(
-    index: FacetIndex, pool: Sequence[Item], user: _User, rng: random.Random, split: Split, source_id: str
+    index: FacetIndex, pool: Sequence[Item], user: _User, rng: random.Random, *, split: Split, source_id: str
 ) -> Scenario:
     if not pool:
         raise DataError(f"the catalog of {len(index.items)} items is too small for targets of the {split} split")
@@ -140,9 +140,9 @@ def _goals(index: FacetIndex, target: Item, user: _User, rng: random.Random) -> 
     genres = target.attributes["genre"]
     liked = [g for g in genres if g in user.likes]
     goals = [Facet("genre", rng.choice(liked or genres))]
-    for kind, rate in _FACET_RATES.items():
+    for name, rate in _FACET_RATES.items():
         drawn = rng.random() < rate
-        kind = rng.choice(("director", "cast")) if kind == "person" else kind
+        kind = rng.choice(("director", "cast")) if name == "person" else name
         values = target.attributes.get(kind, ())[:2] if kind == "cast" else target.attributes.get(kind, ())
         # A value that another kind has too ("war" is a genre and a theme) would be read as that one.
         plain = [v for v in values if index.facet(v) == Facet(kind, v) and index.sayable(Facet(kind, v))]

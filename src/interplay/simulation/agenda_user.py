@@ -39,8 +39,8 @@ class AgendaRates:
     """Typing errors of such a user per word of four letters or more (ours)."""
     ask: float = 0.15
     """A proposal is asked about before it is judged (ours)."""
-    chat: float = 0.05
-    """Small talk instead of what is due (ours)."""
+    chat: float = 0.13
+    """Small talk where a wish is due; about 5 % of all turns (ours)."""
     change_mind: float = 0.075
     """A rejection is taken as the occasion to change one wish, at most once; about 6 % of conversations (ours)."""
     tail: float = 0.25
@@ -196,9 +196,10 @@ class AgendaUserSpeaker:
         if tired:
             return self._turn(rng, Action.GIVE_UP, self._pick(rng, "giveup"))
         chatted = any(t.role is self.role and t.action is Action.CHAT for t in self._turns[-2:])
-        # Judging takes about half of the turns and leaves no room for small talk, hence twice the rate here.
-        if num_own and not chatted and rng.random() < 2 * self._rates.chat:
-            return self._turn(rng, Action.CHAT, load_wording("user").pick(rng, "chat.any"))
+        if not chatted and rng.random() < self._rates.chat:
+            words = load_wording("user")
+            before = "" if num_own else words.pick(rng, "greet.before")
+            return self._turn(rng, Action.CHAT, join(before, words.pick(rng, "chat.any")))
         if top.kind == "greet":
             return self._greet(rng, asked=None)
         if top.kind == "answer" and not num_own:
@@ -246,7 +247,7 @@ class AgendaUserSpeaker:
         liked = [k for k in self._known if k.item_id is not None]
         if full == "disclose.full" and liked and rng.random() < self._rates.name_known:
             known = rng.choice(liked)
-            text = join(before, words.pick(rng, 'disclose.known', np=np))
+            text = join(before, words.pick(rng, "disclose.known", np=np))
             mention = Mention(start=0, end=1, item_id=known.item_id)
             return self._turn(rng, Action.DISCLOSE_GOAL, text, [mention], [known.title])
         if rng.random() < self._rates.short and not before and told[0].kind in ("genre", "decade", "mood", "theme"):
@@ -381,5 +382,3 @@ class AgendaUserSpeaker:
 
 def _want(goal: Facet, rng: random.Random) -> str:
     return phrases.theme(goal.value) if goal.kind == "theme" else phrases.value_as_said(goal, rng)
-
-

@@ -25,13 +25,53 @@ _TOKEN = re.compile(r"[^\W_]+|[.,;!?()]")
 _CUTS = frozenset(".,;!?()")
 _LONGEST = 5
 _NEGATIONS = frozenset(
-    "not no isnt dont doesnt didnt arent wasnt cant wont never without tired sick less too skip hate nothing aint "
-    "instead_of rather_than enough_of".split()
+    [
+        "not",
+        "no",
+        "isnt",
+        "dont",
+        "doesnt",
+        "didnt",
+        "arent",
+        "wasnt",
+        "cant",
+        "wont",
+        "never",
+        "without",
+        "tired",
+        "sick",
+        "less",
+        "too",
+        "skip",
+        "hate",
+        "nothing",
+        "aint",
+        "instead_of",
+        "rather_than",
+        "enough_of",
+    ]
 )
 # Words after which a new wish begins even where no comma was typed.
-_FRESH_STARTS = frozenset("but more rather something prefer looking hoping id ill lets instead give make needs".split())
-_THEME_CUES = frozenset("about around involving featuring with theme themes based".split())
-_THEME_NOUNS = frozenset("movie movies film films story stories theme themes plot".split())
+_FRESH_STARTS = frozenset(
+    [
+        "but",
+        "more",
+        "rather",
+        "something",
+        "prefer",
+        "looking",
+        "hoping",
+        "id",
+        "ill",
+        "lets",
+        "instead",
+        "give",
+        "make",
+        "needs",
+    ]
+)
+_THEME_CUES = frozenset(["about", "around", "involving", "featuring", "with", "theme", "themes", "based"])
+_THEME_NOUNS = frozenset(["movie", "movies", "film", "films", "story", "stories", "theme", "themes", "plot"])
 _NEWER = ("too old", "newer", "more recent", "more modern", "old for me", "older than i")
 _OLDER = ("too new", "too recent", "older", "more classic", "new for me", "newer than i")
 
@@ -80,7 +120,7 @@ class FacetIndex:
                 having.setdefault(facet, set()).add(i)
         self._having = {facet: frozenset(places) for facet, places in having.items()}
         self._words = self._vocabulary()
-        cues = "instead than enough newer older recent modern classic old new".split()
+        cues = ["instead", "than", "enough", "newer", "older", "recent", "modern", "classic", "old", "new"]
         vocabulary = {word for key in self._words for word in key}
         self.careful = frozenset({*vocabulary, *_NEGATIONS, *_FRESH_STARTS, *_THEME_CUES, *_THEME_NOUNS, *cues})
 
@@ -101,7 +141,12 @@ class FacetIndex:
                 key = tuple(_TOKEN.findall(_fold(form)))
                 if key and (len(key) > 1 or facet.kind not in ("director", "cast")):
                     words.setdefault(key, {})[facet] = None
-        return {key: tuple(facets) for key, facets in words.items()}
+        for facets in words.values():
+            # "sports" is how the genre sport is said, whatever themes there are.
+            if any(f.kind in ("genre", "mood") for f in facets):
+                for facet in [f for f in facets if f.kind == "theme"]:
+                    del facets[facet]
+        return {key: tuple(facets) for key, facets in words.items() if facets}
 
     def facet(self, value: str) -> Facet:
         """The facet that a plain value ("1990s") means: the first of `KINDS` that has it, or kind `OTHER`."""

@@ -27,7 +27,7 @@ def value_as_said(facet: Facet, rng: random.Random) -> str:
 
 
 def decade_as_said(value: str, rng: random.Random) -> str:
-    """ "1990s", "90s" or "nineties". The short forms are used of the last century only."""
+    """A decade as "1990s", "90s" or "nineties". The short forms are used of the last century only."""
     draw = rng.random()
     if draw < 0.55 or not value.startswith("19"):
         return value
@@ -47,7 +47,7 @@ def about(themes: Sequence[str]) -> str:
 
 
 def plural(genre: str) -> str:
-    """ "comedies", "crime movies"."""
+    """Items of a genre: "comedies", "crime movies"."""
     return (load_wording("facets").get(f"phrase.plural.{genre}") or (f"{genre} movies",))[0]
 
 
@@ -86,7 +86,11 @@ def as_is(facet: Facet, rng: random.Random) -> str:
     if facet.kind == "mood":
         return facet.value
     phrase = wish([facet], rng)
-    return phrase if facet.kind == "genre" else phrase.removeprefix("something ").removeprefix("a(n) movie ").removeprefix("a(n) film ")
+    return (
+        phrase
+        if facet.kind == "genre"
+        else phrase.removeprefix("something ").removeprefix("a(n) movie ").removeprefix("a(n) film ")
+    )
 
 
 def genre_noun(genres: Sequence[str], rng: random.Random) -> str:
@@ -106,8 +110,10 @@ def people(item: Item, rng: random.Random) -> str:
     star = rng.choice(("with", "starring")) + f" {list_of(cast)}" if cast else ""
     if not (by and star):
         return by or star
-    return rng.choice((f"{by}, {star}", f"{by} and {star}", f"{star}, {by}")) if star.startswith("starring") else rng.choice(
-        (f"{by}, {star}", f"{by} {star}", f"{star}, {by}")
+    return (
+        rng.choice((f"{by}, {star}", f"{by} and {star}", f"{star}, {by}"))
+        if star.startswith("starring")
+        else rng.choice((f"{by}, {star}", f"{by} {star}", f"{star}, {by}"))
     )
 
 

@@ -9,7 +9,7 @@ import re
 import tomllib
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cache
 from importlib import resources
 
 from interplay.types import Action, Item, Mention, Role, Turn, content_hash
@@ -22,7 +22,34 @@ _SENTENCE = re.compile(r"(^|[.!?]\s+)([a-z])")
 _NEIGHBOURS = dict(
     zip(
         "abcdefghijklmnopqrstuvwxyz",
-        "sq vn xv sf wr dg fh gj uo hk jl k; nk bm ip ol wa et ad ry yi cb qe zc tu xs".split(),
+        [
+            "sq",
+            "vn",
+            "xv",
+            "sf",
+            "wr",
+            "dg",
+            "fh",
+            "gj",
+            "uo",
+            "hk",
+            "jl",
+            "k;",
+            "nk",
+            "bm",
+            "ip",
+            "ol",
+            "wa",
+            "et",
+            "ad",
+            "ry",
+            "yi",
+            "cb",
+            "qe",
+            "zc",
+            "tu",
+            "xs",
+        ],
         strict=True,
     )
 )
@@ -53,7 +80,7 @@ class Wording:
         return content_hash(dict(self.phrasings))
 
 
-@lru_cache(maxsize=None)
+@cache
 def load_wording(name: str) -> Wording:
     """The wording file of this name: "user", "recommender", "scenario" or "facets"."""
     text = resources.files("interplay.simulation").joinpath("wording", f"{name}.toml").read_text(encoding="utf-8")
