@@ -159,9 +159,9 @@ def test_the_same_seed_gives_the_same_scenarios_and_another_seed_others() -> Non
     assert agenda_scenarios(CATALOG, 20, seed=1) != agenda_scenarios(CATALOG, 20, seed=2)
 
 
-def test_nearly_every_item_can_be_a_target() -> None:
-    scenarios = agenda_scenarios(CATALOG, 3000, seed=3, split_fractions=(1.0, 0.0, 0.0))
-    assert len({s.targets[0].item_id for s in scenarios}) > 0.85 * len(CATALOG)
+def test_targets_spread_over_the_whole_catalog() -> None:
+    scenarios = agenda_scenarios(CATALOG, 1500, seed=3, split_fractions=(1.0, 0.0, 0.0))
+    assert len({s.targets[0].item_id for s in scenarios}) > 0.6 * len(CATALOG)
 
 
 def test_a_catalog_without_attributes_or_too_few_items_is_refused_in_one_line() -> None:
@@ -331,7 +331,7 @@ def test_the_same_seed_gives_the_same_conversation_and_another_seed_another() ->
 def test_speakers_begun_in_the_middle_go_on_as_if_they_had_spoken_from_the_start(
     dialogues: list[tuple[Scenario, AgendaUserSpeaker, list[Turn]]],
 ) -> None:
-    for i, (scenario, _, turns) in list(enumerate(dialogues))[:60]:
+    for i, (scenario, _, turns) in list(enumerate(dialogues))[:30]:
         for cut in range(1, len(turns)):
             begun = tuple(turns[:cut])
             assert asyncio.run(talk(*begin(scenario, i, begun), begun)) == turns

@@ -152,7 +152,8 @@ def print_corpus(corpus: Corpus, path: Path) -> None:
     for split in Split:
         print(f"  {split.value}: {sizes[split.value]} conversations, {with_target[split.value]} with a target")
     for what, value in corpus.overlap.items():
-        print(f"  overlap, {what}: {value}")
+        if isinstance(value, dict):
+            print(f"  {what.replace('_', ' ')} in train and test: {value.get('shared')}")
     print(f"  {len(corpus.catalog)} items, digest {corpus.digest}")
     print(f"written to {path}")
 
@@ -454,9 +455,9 @@ def print_rows(rows: list[ScoreRow]) -> None:
 def report(config: ReportConfig) -> int:
     """`interplay report`: a page and tables from Runs."""
     from interplay.report.page import write_report
-    from interplay.store import prepare_output
 
-    prepare_output(config.out, overwrite=config.overwrite, marker="index.html")
-    page = write_report(config.runs, config.out, num_examples=config.num_examples, seed=config.seed)
+    page = write_report(
+        config.runs, config.out, num_dialogues=config.num_examples, seed=config.seed, overwrite=config.overwrite
+    )
     print(f"open {page}")
     return 0

@@ -39,7 +39,7 @@ class AgendaRates:
     """Typing errors of such a user per word of four letters or more (ours)."""
     ask: float = 0.15
     """A proposal is asked about before it is judged (ours)."""
-    chat: float = 0.13
+    chat: float = 0.11
     """Small talk where a wish is due; about 5 % of all turns (ours)."""
     change_mind: float = 0.075
     """A rejection is taken as the occasion to change one wish, at most once; about 6 % of conversations (ours)."""

@@ -23,9 +23,9 @@ class RuleRates:
     """The greeting ends with a question."""
     ignore: float = 0.25
     """One facet that was heard is left out of account, so that the user has something to reject."""
-    inattentive: float = 0.2
+    inattentive: float = 0.25
     """Conversations in which the recommender listens badly: it leaves out a facet three times as often."""
-    inquiries: tuple[int, ...] = (0, 1, 1, 1, 2, 3)
+    inquiries: tuple[int, ...] = (0, 0, 1, 1, 2, 3)
     """Questions before the first proposal, drawn with equal weight per entry."""
     ask_again: float = 0.1
     """A rejection is answered by a question instead of a proposal."""

@@ -132,7 +132,8 @@ def list_of(values: Sequence[str], last: str = "and") -> str:
 
 def plainly(text: str, rng: random.Random) -> str:
     """As somebody types who uses neither capitals nor full stops; apostrophes go half of the time."""
-    text = re.sub(r"[.!]+(?=\s|$)", "", text.lower())
+    text = re.sub(r"[.!]+$", "", text.lower())
+    text = re.sub(r"(?<=\w)[.!]+(?=\s)", rng.choice((",", ",", "", " -", ".")), text)
     if rng.random() < 0.5:
         text = text.replace("'", "")
     return text if rng.random() < 0.6 else text.replace(",", "")
