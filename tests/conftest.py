@@ -1,8 +1,11 @@
 """Fixtures shared by the tests."""
 
+import os
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
+
 from server import FakeServer
 
 
@@ -18,3 +21,15 @@ def fake_server(_running_server: FakeServer, monkeypatch: pytest.MonkeyPatch) ->
     monkeypatch.delenv("OPENAI_API_KEY", raising=False)
     _running_server.reset()
     return _running_server
+
+
+@pytest.fixture(scope="session")
+def shared_data() -> Path:
+    """The directory of the real corpora; absent on most machines, required where CI runs."""
+    root = os.environ.get("INTERPLAY_DATA")
+    if root and Path(root).is_dir():
+        return Path(root)
+    reason = "INTERPLAY_DATA does not name the directory of the real corpora"
+    if os.environ.get("CI") == "true":
+        pytest.fail(reason)
+    pytest.skip(reason)

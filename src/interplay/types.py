@@ -6,7 +6,7 @@ target has no path into it. Derived values are properties, never stored. Knows n
 
 import hashlib
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from enum import StrEnum
 from functools import cached_property
@@ -281,6 +281,12 @@ class Scenario(Record):
     persona: Persona
     targets: tuple[Target, ...] = ()
     """Hidden from both roles. Empty when the source conversation ended without an accepted item."""
+
+    def model_copy(self, *, update: Mapping[str, Any] | None = None, deep: bool = False) -> Self:
+        """As pydantic's, but the copy does not inherit a key computed before the update."""
+        copy = super().model_copy(update=update, deep=deep)
+        copy.__dict__.pop("key", None)
+        return copy
 
     @model_validator(mode="after")
     def _persona_does_not_name_a_target(self) -> Self:

@@ -25,7 +25,8 @@ _NEGATIVE = re.compile(
     re.IGNORECASE,
 )
 _OPINION = re.compile(
-    r"\b(?:i(?:'m| am)?|we) (?:\w+ ){0,3}?(?:like|love|enjoy|prefer|hate|dislike|into|fan of|care for|watch|read|can'?t stand)"
+    r"\b(?:i(?:'m| am)?|we) (?:[\w']+ ){0,3}?(?:like|love|enjoy|prefer|hate|dislike|into|fan of|care for|watch|read|"
+    r"can'?t stand)"
     r"\b|\bmy favou?rite|\b(?:big|huge) fan\b",
     re.IGNORECASE,
 )
@@ -104,7 +105,9 @@ def _general(request: AnnotationRequest) -> str:
     before = request.user_turns[: request.num_before_target]
     said = [turn[a:b] for turn in before for a, b in sentences(turn)]
     opinions = [
-        s for s in said if _OPINION.search(s) and not _POINTING.search(s) and "?" not in s and 3 <= len(s.split()) <= 25
+        s
+        for s in dict.fromkeys(said)
+        if _OPINION.search(s) and not _POINTING.search(s) and "?" not in s and 3 <= len(s.split()) <= 25
     ]
     liked = [*request.liked_genres]
     disliked = [*request.disliked_genres]

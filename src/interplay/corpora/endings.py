@@ -117,10 +117,14 @@ def _window(turns: Sequence[Spoken], at: int, item_id: str) -> Iterator[int]:
 
 def _accepts(turns: Sequence[Spoken], index: int, item_id: str) -> bool:
     """Whether `types.accepted_mentions` would give the item, were this turn the last and an `accept`."""
-    offered = {title_key(t) for turn in turns[:index] if turn.role is Role.RECOMMENDER for t in turn.titles}
-    keys = {thing: title_key(t) for turn in turns[:index] for thing, t in zip(turn.things, turn.titles, strict=True)}
-    named = {title_key(t) for t in turns[index].titles} & offered
-    return keys.get(item_id) in named if named else item_id in _offer_before(turns, index)
+    offered: dict[str, str | None] = {}
+    latest: list[str | None] = []
+    for turn in turns[:index]:
+        if turn.role is Role.RECOMMENDER and turn.mentions:
+            latest = [m.item_id for m in turn.mentions]
+            offered.update(zip((title_key(t) for t in turn.titles), latest, strict=True))
+    named = [offered[key] for t in turns[index].titles if (key := title_key(t)) in offered]
+    return item_id in (named or latest)
 
 
 def _offer_before(turns: Sequence[Spoken], index: int) -> list[str]:

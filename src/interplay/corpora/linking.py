@@ -8,11 +8,11 @@ import re
 from collections.abc import Collection
 
 from interplay.corpora.messages import Span
-from interplay.titles import EVERYDAY_WORDS, split_year, title_key
+from interplay.titles import EVERYDAY_WORDS, title_key
 from interplay.types import Catalog, Item
 
 _WORD = re.compile(r"\w+(?:['’]\w+)*|&")
-_MAX_WORDS = 12
+_MAX_WORDS = 16
 _MORE_WORDS = (
     "too much very well hi hello hey there again okay ok sure great awesome nice bye welcome have has been were oh "
     "really sounds sound right back going know think made make way end last first next best bad better some any all both "
@@ -23,6 +23,7 @@ _COMMON = EVERYDAY_WORDS | frozenset(_MORE_WORDS.split())
 _SPEAKS_OF_TITLE = re.compile(
     r"\b(?:movies?|films?|books?|called|named|titled|seen|see|saw|watch(?:ed|ing)?|read|recommend)\s+$", re.IGNORECASE
 )
+_ARTICLES = ("the", "a", "an")
 _PLACES = frozenset({"san francisco", "new york", "los angeles", "las vegas", "hong kong", "north carolina"})
 
 
@@ -59,14 +60,16 @@ class TitleLinker:
                 by_key.setdefault(title_key(item.title), item)
         spans: list[Span] = []
         at = 0
-        first = [title_key("and" if w.group() == "&" else w.group()).split(" ")[0] for w in words]
+        first = [title_key("and" if w.group() == "&" else w.group()) for w in words]
         while at < len(words):
-            begins = at + 1 if first[at] in ("the", "a", "an") and at + 1 < len(words) else at
+            begins = at + 1 if first[at] in _ARTICLES and at + 1 < len(words) else at
             longest = max(
                 self._longest.get(first[at], 0), self._longest.get(first[begins], 0) + begins - at if begins > at else 0
             )
             for num in range(min(longest, len(words) - at), 0, -1):
-                found = self._link(text, words[at : at + num], by_key)
+                # Cheaper than the key of the stretch, and right but for titles that are one article.
+                key = " ".join(first[begins if num > begins - at else at : at + num])
+                found = self._link(text, words[at : at + num], by_key) if key in self._keys else None
                 if found is not None:
                     spans.append(found)
                     at += num
@@ -93,7 +96,8 @@ class TitleLinker:
                 return None
         elif not self._proposed_fits(text, words, key):
             return None
-        if split_year(item.title)[0] == "":
+        # "a Thriller" is not the film "Thriller"; the word alone is tried next.
+        if len(words) > 1 and words[0].group().casefold() in _ARTICLES and not item.title.casefold().startswith(_ARTICLES):
             return None
         return Span(start, end, item)
 

@@ -38,7 +38,6 @@ class _Log:
     lines: list[tuple[Role, str]]
     names: list[str] = field(default_factory=list)
     """Titles that the source says are spoken of."""
-    open_end: bool = False
 
 
 def load_movies(source: Path, tools: Tools) -> Loaded:
@@ -76,7 +75,7 @@ def _conversation(log: _Log, catalog: Catalog, linker: TitleLinker) -> Conversat
     for role, text in log.lines:
         written, mentions = write_titles(text, linker.find(text, proposed))
         messages.append(Spoken(role, written, mentions, (text,)))
-    return Conversation(log.key, None, messages, lenient=True, open_end=log.open_end)
+    return Conversation(log.key, None, messages, lenient=True, open_end=True)
 
 
 def _read_items(source: Path, named: set[str], domain: str) -> list[Item]:
@@ -89,7 +88,8 @@ def _read_items(source: Path, named: set[str], domain: str) -> list[Item]:
         for item_id, info in value.items():
             # The table mixes both domains, and has people in it: books have no director, people have only actors.
             filmed = bool(info.get("director") or (info.get("actor") and info.get("genre")))
-            if info["name"] in named or (filmed and domain == "movie"):
+            written = bool(info.get("writer")) and not filmed
+            if info["name"] in named or (filmed if domain == "movie" else written):
                 item = _item(item_id, info["name"], str(info.get("year") or ""), info)
                 items[item.id] = item
                 known.add(info["name"])
@@ -141,7 +141,7 @@ def _read_turns(paths: Iterable[Path], domain: str) -> Iterable[_Log]:
             for index, text in enumerate([*context, reply])
         ]
         # Entities are also people and genres; what is recommended anywhere is an item.
-        yield _Log(str(key), lines, [n for n in names[key] + entities.get(key, []) if n in recommended], open_end=True)
+        yield _Log(str(key), lines, [n for n in names[key] + entities.get(key, []) if n in recommended])
 
 
 def _read_books(path: Path) -> Iterable[_Log]:

@@ -67,7 +67,8 @@ _THANKS = re.compile(r"\bthank|\bthx\b|\bappreciate", re.IGNORECASE)
 _REJECT = re.compile(
     r"\b(?:not (?:really )?(?:a |my |into|interested|in the mood|sure|for me|what)|(?:don'?t|do not|didn'?t|did not|never) "
     r"(?:really |think i |particularly )?(?:like|care|enjoy|want|feel)|hated?|dislike|no thanks?|nah|(?:some|any)thing else|"
-    r"another|other (?:options|suggestions|movies?|books?)|too (?:scary|long|old|violent|sad|much))\b|^\W*no\b(?! problem)",
+    r"another|other (?:options|suggestions|movies?|books?)|too (?:scary|long|old|violent|sad|much))\b|"
+    r"^\W*no\b(?!\W*(?:problem|but|i haven|i have not|never))",
     re.IGNORECASE,
 )
 _FEEDBACK = re.compile(

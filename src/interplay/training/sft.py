@@ -2,7 +2,7 @@
 
 The only file that knows SFTTrainer. A training directory is
 
-    OUT/config.json           what was asked for
+    OUT/training.json         what was asked for
     OUT/model.safetensors ... the model and tokenizer as transformers writes them
     OUT/interplay.json        the checkpoint's card; written last, so that a directory that has it is whole
     OUT/logs/train.jsonl      loss and learning rate over the steps
@@ -34,6 +34,12 @@ os.environ.setdefault("DO_NOT_TRACK", "1")
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerFast
+
+class TrainingRun(Run):
+    """A Run whose config stands beside the model's own `config.json`."""
+
+    MARKER = "training.json"
+
 
 Progress = Callable[[int, int, dict[str, float]], None]
 """Called with (step, steps in all, latest log: loss, eval_loss, learning_rate)."""
@@ -118,7 +124,11 @@ def train(config: TrainConfig, *, on_progress: Progress | None = None) -> dict[s
     """
     corpora = read_corpora(config.data)
     record = config.record() | {"verb": "train", "data_digests": [c.digest for c in corpora], "package_version": __version__}
-    run = Run.resume(config.out, record) if config.resume else Run.create(config.out, record, overwrite=config.overwrite)
+    run = (
+        TrainingRun.resume(config.out, record)
+        if config.resume
+        else TrainingRun.create(config.out, record, overwrite=config.overwrite)
+    )
     if config.resume and (config.out / CARD).is_file():
         return dict(json.loads((config.out / "logs" / "summary.json").read_text(encoding="utf-8")))
 
@@ -238,6 +248,10 @@ def _trainer(
         callbacks=[Report()],
     )
     trainer.remove_callback(PrinterCallback)
+    head = trainer.model.get_output_embeddings()
+    if not hasattr(head, "bias"):
+        # TRL 1.16 reads the head's weight and bias itself; peft's wrapper of trained token rows passes on the weight alone.
+        head.bias = None
     return trainer
 
 
