@@ -54,7 +54,11 @@ def recommender(action: Action, *parts: str | Item) -> Turn:
 
 
 def scenario(
-    target: Item | None = HEAT, *, attributes: tuple[str, ...] = ("crime", "1990s"), split: Split = Split.TEST, source_id: str = "1"
+    target: Item | None = HEAT,
+    *,
+    attributes: tuple[str, ...] = ("crime", "1990s"),
+    split: Split = Split.TEST,
+    source_id: str = "1",
 ) -> Scenario:
     """A scenario of the movie domain."""
     return Scenario(
@@ -82,7 +86,9 @@ TALK = (
 )
 
 
-def dialogue(start: Scenario, turns: tuple[Turn, ...] = TALK, *, ending: Ending | None = Ending.ACCEPTED, sample: int = 0) -> Dialogue:
+def dialogue(
+    start: Scenario, turns: tuple[Turn, ...] = TALK, *, ending: Ending | None = Ending.ACCEPTED, sample: int = 0
+) -> Dialogue:
     """A logged dialogue of a scenario."""
     return Dialogue(
         scenario_key=start.key,
@@ -115,7 +121,9 @@ def turns(draw: st.DrawFn, role: Role | None = None, words: st.SearchStrategy[st
         text += piece
     shift = len(text) - len(text.lstrip())
     text = text.strip()
-    fitting = [Mention(start=m.start - shift, end=m.end - shift) for m in items if m.end - shift <= len(text) and m.start >= shift]
+    fitting = [
+        Mention(start=m.start - shift, end=m.end - shift) for m in items if m.end - shift <= len(text) and m.start >= shift
+    ]
     if not text:
         text, fitting = "hm", []
     return Turn(role=role, action=draw(st.sampled_from(ACTIONS[role])), text=text, items=tuple(fitting))
@@ -145,5 +153,3 @@ def scenarios(draw: st.DrawFn, domain: Domain | None = None) -> Scenario:
         persona=persona.without([title]),
         targets=(Target(item_id="t", title=title),),
     )
-
-

@@ -101,7 +101,9 @@ ALL = [c for c in vars(configs).values() if isinstance(c, type) and issubclass(c
 
 @pytest.mark.parametrize("config_class", ALL, ids=lambda c: c.__name__)
 def test_every_field_has_a_docstring_which_is_its_help(config_class):
-    undocumented = [n for n, f in config_class.model_fields.items() if not f.description and not isinstance(f.default, configs.Section)]
+    undocumented = [
+        n for n, f in config_class.model_fields.items() if not f.description and not isinstance(f.default, configs.Section)
+    ]
     assert undocumented == []
 
 

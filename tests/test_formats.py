@@ -3,7 +3,6 @@
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from makers import CATALOG, HEAT, MOVIE, TALK, plain_words, recommender, scenario, scenarios, texts, turns, user
 
 from interplay.errors import CheckpointError, FormatError
 from interplay.formats.chat import ChatFormat, prompts_digest
@@ -13,6 +12,7 @@ from interplay.formats.tokens import IGNORED, TokenFormat, add_structural_tokens
 from interplay.titles import names_title
 from interplay.training.backbone import train_tokenizer
 from interplay.types import ACTIONS, DOMAINS, Action, Role, Turn, view_of
+from makers import CATALOG, HEAT, MOVIE, TALK, plain_words, recommender, scenario, scenarios, texts, turns, user
 
 WORDS = ["hello what do you feel like today", "maybe a crime thriller from the 1990s", *(i.label for i in CATALOG)]
 

@@ -14,12 +14,12 @@ from typing import TypeVar
 
 import pytest
 from fastapi.responses import HTMLResponse, JSONResponse, Response
-from server import FakeServer, logprob_of
 
 from interplay.backends.backend import Completion, Message, Request
 from interplay.backends.http import HttpBackend
 from interplay.config import Sampling
 from interplay.errors import BackendError, ConfigError, ContextOverflow, InputError, MissingExtra
+from server import FakeServer, logprob_of
 
 T = TypeVar("T")
 KEY = "sk-very-secret-0123456789"

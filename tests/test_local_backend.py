@@ -4,7 +4,6 @@ import asyncio
 
 import pytest
 import torch
-from makers import CATALOG, MOVIE, TALK, scenario
 
 from interplay.backends.backend import Message, Request
 from interplay.backends.local import LocalBackend
@@ -14,6 +13,7 @@ from interplay.formats.tokens import TokenFormat, add_structural_tokens
 from interplay.simulation.model_agents import TokenAgent
 from interplay.training.backbone import train_tokenizer
 from interplay.types import Role, view_of
+from makers import CATALOG, MOVIE, TALK, scenario
 
 GREEDY = Sampling(temperature=0, max_new_tokens=12)
 WARM = Sampling(temperature=1.0, max_new_tokens=12)
@@ -191,5 +191,3 @@ def test_a_speaker_s_prompt_only_ever_grows_and_keeps_the_ids_it_sampled(model):
     assert one.seed != two.seed
     assert one.stop_ids == (form.end_of_turn,)
     assert session == "session"
-
-

@@ -4,7 +4,6 @@ import asyncio
 import random
 
 import pytest
-from makers import CATALOG, HEAT, MOVIE, TALK, UP, recommender, scenario, user
 
 from interplay.backends.backend import Request
 from interplay.backends.scripted import ScriptedBackend
@@ -18,6 +17,7 @@ from interplay.simulation.model_agents import ChatAgent, link_mentions
 from interplay.simulation.scripted import ScriptedAgent
 from interplay.store import Run
 from interplay.types import Action, Dialogue, Ending, Role, Turn
+from makers import CATALOG, HEAT, MOVIE, TALK, UP, recommender, scenario, user
 
 HI = recommender(Action.GREETING, "hi")
 OFFER = recommender(Action.RECOMMEND, "try ", HEAT)

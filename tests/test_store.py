@@ -9,11 +9,20 @@ import sys
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from makers import CATALOG, dialogue, scenario
 
 from interplay.errors import DataError, RunError
-from interplay.store import Run, changed_fields, prepare_output, read_json, read_json_lines, read_lines, read_records, write_records
+from interplay.store import (
+    Run,
+    changed_fields,
+    prepare_output,
+    read_json,
+    read_json_lines,
+    read_lines,
+    read_records,
+    write_records,
+)
 from interplay.types import Ending, Item, Scenario
+from makers import CATALOG, dialogue, scenario
 
 
 def test_records_come_back_as_they_were_written(tmp_path):
@@ -100,8 +109,10 @@ def test_a_directory_without_a_config_is_no_run(tmp_path):
 @given(cut=st.integers(0, 10_000))
 @settings(max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
 def test_a_kill_at_any_byte_loses_at_most_the_dialogue_in_flight(tmp_path, cut):
-    run = Run.create(tmp_path / "run", {"seed": 1}, overwrite=True) if (tmp_path / "run").exists() else Run.create(
-        tmp_path / "run", {"seed": 1}
+    run = (
+        Run.create(tmp_path / "run", {"seed": 1}, overwrite=True)
+        if (tmp_path / "run").exists()
+        else Run.create(tmp_path / "run", {"seed": 1})
     )
     made = [dialogue(scenario(), sample=k) for k in range(4)]
     sizes = []

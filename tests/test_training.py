@@ -5,7 +5,6 @@ from pathlib import Path
 
 import pytest
 import torch
-from makers import CATALOG, MOVIE, TALK, dialogue, scenario
 
 from interplay.config import LoraSettings, Sampling, TinyConfig, TrainConfig
 from interplay.corpora.corpus import Corpus, Counts
@@ -16,6 +15,7 @@ from interplay.training import sft
 from interplay.training.backbone import build_tiny, load_base
 from interplay.training.rows import training_rows
 from interplay.types import Catalog, Role, Split
+from makers import CATALOG, MOVIE, TALK, dialogue, scenario
 
 SHAPE = TinyConfig(layers=1, width=64, vocab_size=320, context=128)
 

@@ -5,7 +5,6 @@ import gc
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from makers import CATALOG, HEAT, MOVIE, TALK, UP, dialogue, personas, plain_words, recommender, scenario, scenarios, turns, user
 from pydantic import ValidationError
 
 from interplay.titles import names_title, remove_title, split_year, title_key
@@ -23,6 +22,21 @@ from interplay.types import (
     View,
     derive_seed,
     view_of,
+)
+from makers import (
+    CATALOG,
+    HEAT,
+    MOVIE,
+    TALK,
+    UP,
+    dialogue,
+    personas,
+    plain_words,
+    recommender,
+    scenario,
+    scenarios,
+    turns,
+    user,
 )
 
 

@@ -109,9 +109,7 @@ class DataConfig(Output):
 
     positional = "corpus"
 
-    corpus: CliPositionalArg[
-        Literal["agenda", "redial", "inspired", "opendialkg-movies", "opendialkg-books", "pearl", "run"]
-    ]
+    corpus: CliPositionalArg[Literal["agenda", "redial", "inspired", "opendialkg-movies", "opendialkg-books", "pearl", "run"]]
     """Which corpus; "agenda" is made on the spot, "run" is an earlier Run."""
     source: Path | None = None
     """Directory of the corpus files; by default $INTERPLAY_DATA/CORPUS. A Run for "run"; not used by "agenda"."""
@@ -134,8 +132,8 @@ class TinyConfig(Section):
 
     layers: int = Field(default=4, ge=1)
     """Transformer layers."""
-    width: int = Field(default=128, ge=64)
-    """Hidden size; heads have 64 dimensions each, the MLP is three times as wide."""
+    width: int = Field(default=128, ge=32, multiple_of=32)
+    """Hidden size; heads have 32 dimensions each, the MLP is three times as wide."""
     vocab_size: int = Field(default=4096, ge=320)
     """Tokens of the tokenizer before the structural tags are added."""
     context: int = Field(default=1024, ge=64)
@@ -376,7 +374,9 @@ def _refuse_unknown(model: type[BaseModel], given: dict[str, Any], prefix: str) 
     for name, value in given.items():
         known = model.model_fields
         if name not in known:
-            raise ConfigError(f"unknown field {prefix}{name} in the TOML file{_suggest(name, known)}; accepted: {', '.join(known)}")
+            raise ConfigError(
+                f"unknown field {prefix}{name} in the TOML file{_suggest(name, known)}; accepted: {', '.join(known)}"
+            )
         inner = known[name].annotation
         if isinstance(value, dict) and isinstance(inner, type) and issubclass(inner, BaseModel):
             _refuse_unknown(inner, value, f"{prefix}{name}.")
@@ -443,4 +443,3 @@ def _toml_value(value: Any) -> str:
     if isinstance(value, list):
         return "[" + ", ".join(_toml_value(v) for v in value) + "]"
     return repr(value)
-

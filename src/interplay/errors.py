@@ -1,15 +1,15 @@
 """The exception tree. The type names the boundary that broke; the message says what was given, what is accepted, what to do.
 
-    InterplayError
-      InputError            the user's input: the command line prints one line and exits with 1
-        ConfigError         a flag or a TOML field
-        DataError           a corpus file, a record, a data directory
-        RunError            a Run directory: not empty, other config, not a Run
-        CheckpointError     a model directory: missing, of the other role, without our tokens
-        MissingExtra        an optional package is not installed
-      BackendError          a backend could not answer; ends the dialogue as backend-failure, owed again on resume
-      ContextOverflow       the conversation no longer fits the model's context; ends the dialogue as context-overflow
-      FormatError           a model's output could not be read as a turn; ends the dialogue as format-failure
+InterplayError
+  InputError            the user's input: the command line prints one line and exits with 1
+    ConfigError         a flag or a TOML field
+    DataError           a corpus file, a record, a data directory
+    RunError            a Run directory: not empty, other config, not a Run
+    CheckpointError     a model directory: missing, of the other role, without our tokens
+    MissingExtra        an optional package is not installed
+  BackendError          a backend could not answer; ends the dialogue as backend-failure, owed again on resume
+  ContextOverflow       the conversation no longer fits the model's context; ends the dialogue as context-overflow
+  FormatError           a model's output could not be read as a turn; ends the dialogue as format-failure
 """
 
 from pathlib import Path

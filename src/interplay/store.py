@@ -36,7 +36,7 @@ def read_lines(path: Path) -> Iterator[tuple[int, str]]:
     number = 0
     try:
         with _open_binary(path) as raw, io.TextIOWrapper(raw, encoding="utf-8") as lines:
-            for number, line in enumerate(lines, start=1):  # noqa: B007  (used in the messages below)
+            for number, line in enumerate(lines, start=1):
                 if line.strip():
                     yield number, line.rstrip("\n")
     except FileNotFoundError:
@@ -157,7 +157,9 @@ def prepare_output(path: Path, *, overwrite: bool, marker: str) -> None:
             if not overwrite:
                 raise RunError(f"{path} is not empty; choose another --out, or pass --overwrite to replace it")
             if not (path / marker).is_file():
-                raise RunError(f"{path} is not empty and holds no {marker}, so it is not an earlier output; nothing was deleted")
+                raise RunError(
+                    f"{path} is not empty and holds no {marker}, so it is not an earlier output; nothing was deleted"
+                )
             shutil.rmtree(path)
         path.mkdir(parents=True, exist_ok=True)
     except OSError as error:

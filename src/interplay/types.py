@@ -224,6 +224,7 @@ class Persona(Record):
 
     def without(self, titles: Iterable[str]) -> "Persona":
         """This persona with every naming of the titles taken out; attributes and known items that name one are dropped."""
+
         def scrubbed(text: str, title: str) -> str:
             # A text that is nothing but the title names it, even where the title is an everyday word ("Up", "It").
             rest = remove_title(text, title)

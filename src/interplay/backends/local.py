@@ -150,7 +150,12 @@ class LocalBackend:
         cache: Any = DynamicCache(config=self.model.config)
         while True:
             logits = self.model(
-                input_ids=ids, attention_mask=mask, position_ids=position, past_key_values=cache, use_cache=True, logits_to_keep=1
+                input_ids=ids,
+                attention_mask=mask,
+                position_ids=position,
+                past_key_values=cache,
+                use_cache=True,
+                logits_to_keep=1,
             ).logits[:, -1]
             sampled = self._draw(logits.double(), [rows[i] for i in active])
             keep = [k for k, i in enumerate(active) if not rows[i].done]
@@ -169,7 +174,9 @@ class LocalBackend:
     def _draw(self, logits: torch.Tensor, rows: "Sequence[_Row]") -> torch.Tensor:
         """One token per row. `logits`: (num_rows, vocabulary), float64. Returns (num_rows,)."""
         greedy = logits.argmax(-1)
-        temperature = torch.tensor([r.request.sampling.temperature or 1.0 for r in rows], dtype=logits.dtype, device=logits.device)
+        temperature = torch.tensor(
+            [r.request.sampling.temperature or 1.0 for r in rows], dtype=logits.dtype, device=logits.device
+        )
         log_probs = torch.log_softmax(logits / temperature[:, None], dim=-1)
         probs = log_probs.exp()
         top_p = torch.tensor([r.request.sampling.top_p for r in rows], dtype=logits.dtype, device=logits.device)
@@ -180,7 +187,9 @@ class LocalBackend:
         cumulated = probs.cumsum(-1)
         # One uniform number per row from the row's own generator: inverse of the cumulative distribution.
         uniform = torch.tensor([[r.random.random()] for r in rows], dtype=logits.dtype, device=logits.device)
-        drawn = torch.searchsorted(cumulated, uniform * cumulated[:, -1:], right=True).squeeze(-1).clamp(max=logits.shape[-1] - 1)
+        drawn = (
+            torch.searchsorted(cumulated, uniform * cumulated[:, -1:], right=True).squeeze(-1).clamp(max=logits.shape[-1] - 1)
+        )
         is_greedy = torch.tensor([r.request.sampling.temperature == 0 for r in rows], device=logits.device)
         sampled = torch.where(is_greedy, greedy, drawn)
         chosen = log_probs.gather(-1, sampled[:, None]).squeeze(-1)

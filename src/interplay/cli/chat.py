@@ -97,7 +97,7 @@ def chat(config: ChatConfig) -> int:
     given = {role: spec for role, spec in ((Role.USER, config.user), (Role.RECOMMENDER, config.recommender)) if spec}
     if len(given) != 1:
         raise ConfigError("chat takes one of --user and --recommender: the side that you do not play yourself")
-    (role, spec), = given.items()
+    ((role, spec),) = given.items()
     corpus = Corpus.read(config.data)
     scenarios = [s for s, _ in corpus.pairs(Split.TEST)] or corpus.scenarios
     if not scenarios:

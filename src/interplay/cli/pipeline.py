@@ -177,7 +177,9 @@ def train(config: TrainConfig) -> int:
 
         summary = run_training(config, on_progress=on_progress)
     losses = (summary["valid_loss_first"], summary["valid_loss_last"])
-    print(f"{config.role}: {summary['parameters'] / 1e6:.1f} M parameters, {summary['steps']} steps, {summary['seconds']:.0f} s")
+    print(
+        f"{config.role}: {summary['parameters'] / 1e6:.1f} M parameters, {summary['steps']} steps, {summary['seconds']:.0f} s"
+    )
     print(f"  {summary['rows']} conversations, {summary['tokens']} tokens, {summary['labelled_tokens']} of them learned")
     if summary["shortened"] or summary["dropped"]:
         print(f"  {summary['shortened']} cut to --max-length, {summary['dropped']} left out")
@@ -341,7 +343,7 @@ def count_endings(dialogues: Iterable[Dialogue]) -> Counter[Ending]:
 
 
 def endings_text(endings: Counter[Ending]) -> str:
-    """"accepted 12, gave-up 3"."""
+    """ "accepted 12, gave-up 3"."""
     return ", ".join(f"{ending.value} {number}" for ending, number in endings.most_common())
 
 
@@ -366,7 +368,9 @@ def subject_of(config: EvaluateConfig) -> tuple[str, Role]:
     Raises:
         ConfigError: the flag for it is missing, or there is one too many.
     """
-    roles = {"replay": (Role.USER,), "turns": (Role.USER, Role.RECOMMENDER), "recommendation": (Role.RECOMMENDER,)}[config.protocol]
+    roles = {"replay": (Role.USER,), "turns": (Role.USER, Role.RECOMMENDER), "recommendation": (Role.RECOMMENDER,)}[
+        config.protocol
+    ]
     given = {role: spec for role, spec in ((Role.USER, config.user), (Role.RECOMMENDER, config.recommender)) if spec}
     flags = " or ".join(f"--{role}" for role in roles)
     if len(given) != 1 or next(iter(given)) not in roles:

@@ -52,7 +52,12 @@ def quickstart(config: QuickstartConfig) -> int:
     common = {"data": [data], "max_length": 768, "seed": config.seed, "tiny": tiny, "save_every": 10_000}
     pipeline.train(
         TrainConfig(
-            role="base", out=out / "base", max_steps=config.base_steps, learning_rate=3e-3, eval_every=config.base_steps, **common
+            role="base",
+            out=out / "base",
+            max_steps=config.base_steps,
+            learning_rate=3e-3,
+            eval_every=config.base_steps,
+            **common,
         )
     )
 
@@ -114,7 +119,9 @@ def quickstart(config: QuickstartConfig) -> int:
     corpus = Corpus.read(data)
     _show_conversation(console, Run.read(out / "simulation").dialogues(), corpus)
     _show_summary(console, [row for path in runs for row in Run.read(path).scores()])
-    console.print(f"\nDone in {time.monotonic() - start:.0f} s. Open [bold]{out / 'report' / 'index.html'}[/bold] in a browser.")
+    console.print(
+        f"\nDone in {time.monotonic() - start:.0f} s. Open [bold]{out / 'report' / 'index.html'}[/bold] in a browser."
+    )
     console.print(
         "Try next:\n"
         f"  interplay chat --recommender {out / 'recommender'} --data {data}\n"
@@ -135,7 +142,10 @@ def _show_conversation(console: Console, dialogues: Iterable[Dialogue], corpus: 
         colour = "cyan" if turn.role is Role.USER else "magenta"
         text, at = "", 0
         for mention in turn.items:
-            text += escape(turn.text[at : mention.start]) + f"[underline]{escape(turn.text[mention.start : mention.end])}[/underline]"
+            text += (
+                escape(turn.text[at : mention.start])
+                + f"[underline]{escape(turn.text[mention.start : mention.end])}[/underline]"
+            )
             at = mention.end
         text += escape(turn.text[at:])
         console.print(f"  [{colour}]{turn.role.value:>11}[/{colour}] [dim]{turn.action.value:<13}[/dim] {text}", soft_wrap=True)

@@ -13,7 +13,15 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from interplay.errors import FormatError
-from interplay.formats.tags import ACTION_CLOSE, ACTION_OPEN, END_OF_TURN, RESPONSE_OPEN, action_tag, structural_tags, title_tags
+from interplay.formats.tags import (
+    ACTION_CLOSE,
+    ACTION_OPEN,
+    END_OF_TURN,
+    RESPONSE_OPEN,
+    action_tag,
+    structural_tags,
+    title_tags,
+)
 from interplay.types import ACTIONS, Action, Domain, Mention, Role, Turn
 
 

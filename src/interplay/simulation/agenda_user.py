@@ -41,6 +41,8 @@ class AgendaRates:
     """A proposal is asked about before it is judged (ours)."""
     chat: float = 0.11
     """Small talk where a wish is due; about 5 % of all turns (ours)."""
+    genre_first: float = 0.9
+    """The genre is the first wish that is told; otherwise any is (ours)."""
     change_mind: float = 0.075
     """A rejection is taken as the occasion to change one wish, at most once; about 6 % of conversations (ours)."""
     tail: float = 0.25
@@ -109,6 +111,8 @@ class AgendaUserSpeaker:
         self._patience = style.choice(rates.patience)
         self._goals = list(dict.fromkeys(index.facet(a) for a in view.target_attributes))
         order = style.sample(self._goals, len(self._goals))
+        if style.random() < rates.genre_first:
+            order.sort(key=lambda goal: goal.kind != "genre")
         # A genre is what most people begin with.
         order.sort(key=lambda f: f.kind != "genre" and style.random() < 0.6)
         self._agenda = [_Act("disclose", facet=f) for f in reversed(order)] + [_Act("greet")]

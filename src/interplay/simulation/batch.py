@@ -66,6 +66,8 @@ async def simulate(
             )
             on_dialogue(dialogue)
             held += 1
+            # Agents that never wait (rules, scripts) would keep the loop from seeing an interrupt or drawing progress.
+            await asyncio.sleep(0)
 
     try:
         async with asyncio.TaskGroup() as group:

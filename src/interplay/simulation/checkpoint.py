@@ -43,7 +43,9 @@ def read_card(path: Path) -> CheckpointCard:
         CheckpointError: the directory is missing or not a checkpoint of this toolkit.
     """
     if not path.is_dir():
-        raise CheckpointError(f"{path} is not a directory; expected a trained model. Make one with: interplay train user|recommender")
+        raise CheckpointError(
+            f"{path} is not a directory; expected a trained model. Make one with: interplay train user|recommender"
+        )
     if not (path / CARD).is_file():
         raise CheckpointError(f"{path} holds no {CARD}, so it is no model trained by interplay (was the training cut off?)")
     try:

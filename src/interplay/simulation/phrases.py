@@ -117,19 +117,20 @@ def people(item: Item, rng: random.Random) -> str:
     )
 
 
-def facts(item: Item, rng: random.Random, *, with_people: bool) -> str:
+def facts(item: Item, rng: random.Random, *, with_story: bool = True, with_people: bool) -> str:
     """What decides whether the item fits, in canonical form and varied order: genres, moods, decade, themes, people.
 
     Args:
         item: whose attributes are told; kinds it lacks are left out.
         rng: draws order and wording.
+        with_story: whether its themes are told.
         with_people: whether director and cast are told.
     """
     values = item.attributes
     moods = rng.choice((" and ", ", ")).join(rng.sample(values.get("mood", ()), len(values.get("mood", ()))))
     decade = "".join(values.get("decade", ()))
     noun = genre_noun(values.get("genre", ()), rng)
-    story = about(rng.sample(values.get("theme", ()), len(values.get("theme", ()))))
+    story = about(rng.sample(values.get("theme", ()), len(values.get("theme", ())))) if with_story else ""
     who = people(item, rng) if with_people else ""
     form = rng.randrange(5)
     if form <= 1:

@@ -22,14 +22,16 @@ class RuleRates:
     ask_in_greeting: float = 0.4
     """The greeting ends with a question."""
     ignore: float = 0.25
-    """One facet that was heard is left out of account, so that the user has something to reject."""
+    """One facet that was heard, but not the genre, is left out of account, so that the user has something to reject."""
     inattentive: float = 0.25
     """Conversations in which the recommender listens badly: it leaves out a facet three times as often."""
-    inquiries: tuple[int, ...] = (0, 0, 1, 1, 2, 3)
+    inquiries: tuple[int, ...] = (0, 0, 0, 1, 1, 2)
     """Questions before the first proposal, drawn with equal weight per entry."""
     ask_again: float = 0.1
     """A rejection is answered by a question instead of a proposal."""
-    tell_people: float = 0.75
+    tell_story: float = 0.3
+    """What it is about is told with a proposal (always when the user has named a theme)."""
+    tell_people: float = 0.2
     """Director and cast are told with a proposal (always when the user has named a person)."""
     chat: float = 0.5
     """Small talk is answered by small talk alone."""
@@ -197,8 +199,9 @@ class RuleRecommenderSpeaker:
     def _recommend(self, rng: random.Random, last: Turn | None) -> Turn:
         words = load_wording("recommender")
         heard = list(self.heard)
-        if heard and rng.random() < self._ignore:
-            heard.remove(rng.choice(heard))
+        neglected = [facet for facet in heard if facet.kind != "genre"]
+        if neglected and rng.random() < self._ignore:
+            heard.remove(rng.choice(neglected))
         item, exact = self._find(rng, heard)
         text = last.text.casefold() if last is not None else ""
         if not exact:
@@ -210,7 +213,12 @@ class RuleRecommenderSpeaker:
         else:
             key = "rejected"
         named = any(f.kind in ("director", "cast") for f in self.heard)
-        told = phrases.facts(item, rng, with_people=named or rng.random() < self._rates.tell_people)
+        told = phrases.facts(
+            item,
+            rng,
+            with_story=any(f.kind == "theme" for f in self.heard) or rng.random() < self._rates.tell_story,
+            with_people=named or rng.random() < self._rates.tell_people,
+        )
         proposal = words.pick(rng, f"recommend.{rng.choice(('inline', 'inline', 'apart'))}", np=told)
         after = words.pick(rng, "recommend.after") if rng.random() < 0.25 and not proposal.endswith("?") else ""
         text = tidy(f"{words.pick(rng, f'before.{key}')} {proposal} {after}")

@@ -48,7 +48,9 @@ def load_from_spec(spec: str, role: Role, *, sampling: Sampling, catalog: Catalo
 
         url, hash_mark, model = spec.partition("#")
         if not hash_mark or not model:
-            raise InputError(f"{spec} names a server but no model; write URL#MODEL, for example http://localhost:8000/v1#my-model")
+            raise InputError(
+                f"{spec} names a server but no model; write URL#MODEL, for example http://localhost:8000/v1#my-model"
+            )
         backend = HttpBackend(url, model, max_concurrency=max_batch)
         chat = ChatAgent(role, model, ChatFormat(catalog.domain), backend, sampling, catalog)
         return LoadedAgent(chat, None, f"{spec} prompts {prompts_digest()}")
@@ -57,5 +59,7 @@ def load_from_spec(spec: str, role: Role, *, sampling: Sampling, catalog: Catalo
 
     trained, card = load_agent(Path(spec), role, sampling=sampling, catalog=catalog, max_batch=max_batch)
     if card.domain != catalog.domain.name:
-        raise InputError(f"{spec} was trained on the {card.domain} domain; these scenarios are of the {catalog.domain.name} domain")
+        raise InputError(
+            f"{spec} was trained on the {card.domain} domain; these scenarios are of the {catalog.domain.name} domain"
+        )
     return LoadedAgent(trained, card.with_persona, f"{spec} {content_hash(card.model_dump(mode='json'))}")

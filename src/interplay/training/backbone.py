@@ -19,6 +19,10 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
 
+HEAD_SIZE = 32
+"""Dimensions of an attention head of the tiny backbone: a narrow model needs several heads more than wide ones."""
+
+
 def corpus_texts(corpora: Iterable[Corpus]) -> Iterator[str]:
     """Every text a model will read or write in training: turns, personas and titles of the training split."""
     for corpus in corpora:
@@ -67,11 +71,14 @@ def build_tiny(
         vocab_size=len(tokenizer),
         hidden_size=tiny.width,
         num_hidden_layers=tiny.layers,
-        num_attention_heads=max(1, tiny.width // 64),
-        num_key_value_heads=max(1, tiny.width // 64),
-        head_dim=64,
+        num_attention_heads=tiny.width // HEAD_SIZE,
+        num_key_value_heads=tiny.width // HEAD_SIZE,
+        head_dim=HEAD_SIZE,
         intermediate_size=3 * tiny.width,
         max_position_embeddings=tiny.context,
+        # As in the released Qwen3 models; the library's default of 1e4 turns most of a small head's dimensions so fast
+        # that content can't be matched over a whole conversation.
+        rope_parameters={"rope_type": "default", "rope_theta": 1e6},
         tie_word_embeddings=True,
         pad_token_id=tokenizer.pad_token_id,
         bos_token_id=None,
@@ -122,7 +129,9 @@ def load_base(
 @torch.no_grad()
 def _start_new_rows(model: "PreTrainedModel", first: int, end: int) -> None:
     generator = torch.Generator().manual_seed(0)
-    embeddings = {id(e.weight): e.weight for e in (model.get_input_embeddings(), model.get_output_embeddings()) if e is not None}
+    embeddings = {
+        id(e.weight): e.weight for e in (model.get_input_embeddings(), model.get_output_embeddings()) if e is not None
+    }
     for weight in embeddings.values():  # one entry when the two are tied
         old = weight[:first].float()
         noise = torch.randn(end - first, weight.shape[1], generator=generator).to(weight.device)

@@ -35,6 +35,7 @@ os.environ.setdefault("DO_NOT_TRACK", "1")
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
+
 class TrainingRun(Run):
     """A Run whose config stands beside the model's own `config.json`."""
 
@@ -85,9 +86,13 @@ def starting_point(config: TrainConfig, corpora: list[Corpus]) -> tuple["PreTrai
     domain = corpora[0].domain
     if config.model == "tiny":
         if config.tuning != "full":
-            raise ConfigError(f"--tuning {config.tuning} adapts a trained model; --model tiny starts from nothing: use --tuning full")
+            raise ConfigError(
+                f"--tuning {config.tuning} adapts a trained model; --model tiny starts from nothing: use --tuning full"
+            )
         if config.max_length > config.tiny.context:
-            raise ConfigError(f"--max-length {config.max_length} exceeds the tiny model's context, --tiny.context {config.tiny.context}")
+            raise ConfigError(
+                f"--max-length {config.max_length} exceeds the tiny model's context, --tiny.context {config.tiny.context}"
+            )
         return build_tiny(corpora, domain, config.tiny, config.seed)
     dtype = torch.bfloat16 if torch.cuda.is_available() else torch.float32
     # Full fine-tuning keeps master weights in float32; adapters are float32 over a frozen base in the compute type.
@@ -318,5 +323,3 @@ def plot_curves(history: list[dict[str, Any]], folder: Path) -> None:
     for suffix in ("png", "svg"):
         figure.savefig(folder / f"curves.{suffix}", dpi=120)
     plt.close(figure)
-
-
