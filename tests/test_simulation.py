@@ -88,7 +88,10 @@ def test_a_chat_agent_reads_the_other_side_and_links_what_it_names():
 
     def reply(request: Request) -> str:
         seen.append(request)
-        return "<action>recommend</action><response>Try <movie_title>heat</movie_title> or <movie_title>Nope</movie_title></response>"
+        return (
+            "<action>recommend</action>"
+            "<response>Try <movie_title>heat</movie_title> or <movie_title>Nope</movie_title></response>"
+        )
 
     d = hold(say(Role.USER, user(Action.ACCEPT, "ok")), chat_agent(Role.RECOMMENDER, reply))
     assert [m.item_id for m in d.turns[0].items] == ["heat", None]

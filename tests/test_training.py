@@ -155,7 +155,7 @@ def test_an_interrupted_training_resumes_from_its_checkpoint_to_the_same_model(d
     with pytest.raises(Interrupted):
         sft.train(config(data, out), on_progress=stop)
     assert not (out / CARD).exists()
-    with pytest.raises(RunError, match="learning_rate: 0.01 -> 0.1"):
+    with pytest.raises(RunError, match=r"learning_rate: 0.01 -> 0.1"):
         sft.train(config(data, out, resume=True, learning_rate=0.1))
     seen = []
     sft.train(config(data, out, resume=True), on_progress=lambda step, total, latest: seen.append(step))

@@ -122,7 +122,7 @@ class DataConfig(Output):
     num_dialogues: int = Field(default=2000, ge=1)
     """How many conversations to make; "agenda" only."""
     annotate_with: str | None = None
-    """An LLM that writes general preferences and target attributes, as URL#MODEL of an OpenAI-compatible server; by default rules do."""
+    """An LLM that writes general preferences and target attributes (URL#MODEL, OpenAI-compatible); by default rules do."""
     seed: int = 0
     """Seed of the splits and of the agenda conversations."""
 
@@ -230,7 +230,7 @@ class EvaluateConfig(Output):
     positional = "protocol"
 
     protocol: CliPositionalArg[Literal["replay", "turns", "recommendation"]]
-    """replay: does the user accept the right item; turns: quality of single turns; recommendation: is the gold item recommended."""
+    """replay: does the user accept the right item; turns: quality of single turns; recommendation: is the gold item named."""
     user: str | None = None
     """The user to measure (replay, turns): a trained user, "agenda", or URL#MODEL."""
     recommender: str | None = None

@@ -1,0 +1,1 @@
+"""What answers the requests of agents: a model in this process, or a server."""

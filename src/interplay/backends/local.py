@@ -78,7 +78,8 @@ class LocalBackend:
             model = AutoModelForCausalLM.from_pretrained(path, dtype=dtype, trust_remote_code=False)
         except (OSError, ValueError) as error:
             raise CheckpointError(f"{path} holds no model that can be loaded ({str(error).splitlines()[0]})") from None
-        return cls(model.to(device).eval(), str(path), max_batch=max_batch)
+        # transformers' decorator hides that `to` is a method.
+        return cls(model.to(device).eval(), str(path), max_batch=max_batch)  # type: ignore[arg-type]
 
     async def complete(self, request: Request) -> Completion:
         """Answer one token-id request.

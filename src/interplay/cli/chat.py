@@ -12,11 +12,13 @@ from interplay.simulation.dialogue import conversation_seed, converse
 from interplay.simulation.model_agents import link_mentions
 from interplay.simulation.specs import load_from_spec
 from interplay.store import write_lines
-from interplay.types import ACTIONS, Action, Catalog, Mention, Role, Split, Turn, View
+from interplay.types import ACTIONS, Action, Catalog, Dialogue, Mention, Role, Split, Turn, View
 
 _HELP = {
     Role.USER: "You are the user. Type what you would say; /accept TEXT takes the suggestion, /give-up TEXT ends without one.",
-    Role.RECOMMENDER: "You recommend. Type what you would say; write a title as [Heat (1995)], which makes it a recommendation.",
+    Role.RECOMMENDER: (
+        "You recommend. Type what you would say; write a title as [Heat (1995)], which makes it a recommendation."
+    ),
 }
 
 
@@ -108,7 +110,7 @@ def chat(config: ChatConfig) -> int:
     print(_HELP[person.role], file=sys.stderr)
     agents = {role: loaded.agent, person.role: person}
 
-    async def talk():  # type: ignore[no-untyped-def]  # a Dialogue; named in the record below
+    async def talk() -> Dialogue:
         await check_servers(loaded)
         try:
             return await converse(

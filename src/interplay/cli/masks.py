@@ -18,14 +18,12 @@ def show_masks(config: TrainConfig) -> int:
     form = TokenFormat(tokenizer_for(config, corpora), corpora[0].domain)
     roles = list(Role) if config.role == "base" else [Role(config.role)]
     console = Console()
-    shown = 0
-    for scenario, dialogue in corpora[0].pairs(Split.TRAIN):
+    for shown, (scenario, dialogue) in enumerate(corpora[0].pairs(Split.TRAIN), start=1):
         for role in roles:
             rendered = form.render(view_of(scenario, role, with_persona=config.with_persona).after(*dialogue.turns))
             console.print(masked_text(form, rendered.ids, rendered.spoken_by, rendered.labels(role)), soft_wrap=True)
             learned = sum(label != IGNORED for label in rendered.labels(role))
             console.print(f"-- {role}: {learned} of {len(rendered.ids)} tokens are learned (green)\n", style="bold")
-        shown += 1
         if shown == config.show_masks:
             break
     return 0

@@ -300,7 +300,7 @@ async def check_servers(*agents: LoadedAgent) -> None:
     """Make sure that servers answer before thousands of conversations fail one by one."""
     for loaded in agents:
         backend = getattr(loaded.agent, "backend", None)
-        if hasattr(backend, "check"):
+        if backend is not None and hasattr(backend, "check"):
             await backend.check()
 
 
@@ -343,7 +343,7 @@ def count_endings(dialogues: Iterable[Dialogue]) -> Counter[Ending]:
 
 
 def endings_text(endings: Counter[Ending]) -> str:
-    """ "accepted 12, gave-up 3"."""
+    """Endings with their numbers: "accepted 12, gave-up 3"."""
     return ", ".join(f"{ending.value} {number}" for ending, number in endings.most_common())
 
 

@@ -7,6 +7,7 @@ minutes on two cores; each role is then trained on its own, and the two stay ind
 import time
 from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
 from rich.console import Console
 from rich.markup import escape
@@ -49,7 +50,7 @@ def quickstart(config: QuickstartConfig) -> int:
 
     step(2, "A tiny language model learns from nothing how such conversations go: the base of both roles.")
     tiny = TinyConfig(layers=3, width=128, vocab_size=2048, context=768)
-    common = {"data": [data], "max_length": 768, "seed": config.seed, "tiny": tiny, "save_every": 10_000}
+    common: dict[str, Any] = {"data": [data], "max_length": 768, "seed": config.seed, "tiny": tiny, "save_every": 10_000}
     pipeline.train(
         TrainConfig(
             role="base",
@@ -99,6 +100,7 @@ def quickstart(config: QuickstartConfig) -> int:
     runs = [out / "simulation"]
     for protocol, role, shuffled in evaluations:
         path = out / "-".join([protocol, role.value, *(["shuffled"] if shuffled else [])])
+        side: dict[str, Any] = {role.value: str(out / role.value)}
         pipeline.evaluate(
             EvaluateConfig(
                 protocol=protocol,
@@ -109,7 +111,7 @@ def quickstart(config: QuickstartConfig) -> int:
                 seed=config.seed,
                 concurrency=config.num_conversations,
                 sampling=SAMPLING,
-                **{role.value: str(out / role.value)},
+                **side,
             )
         )
         runs.append(path)

@@ -6,7 +6,7 @@ place taken by the next. Knows nothing of models: a backend gathers the requests
 
 import asyncio
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from interplay.simulation.agents import Agent
 from interplay.simulation.dialogue import Limits, conversation_seed, converse
@@ -22,7 +22,7 @@ class Plan:
     """Conversations per scenario."""
     concurrency: int = 256
     """Conversations under way at once at most."""
-    limits: Limits = Limits()
+    limits: Limits = field(default_factory=Limits)
     with_persona: bool = False
     """Whether the recommender's View shows the persona."""
 

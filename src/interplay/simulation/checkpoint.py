@@ -1,4 +1,4 @@
-"""A trained model's directory: the model and tokenizer as transformers writes them, and `interplay.json`, which says what it is.
+"""A trained model's directory: model and tokenizer as transformers writes them, and `interplay.json`, which says what it is.
 
 `load_agent` turns such a directory into an Agent; nothing above this module needs to know what lies in it.
 """

@@ -56,7 +56,8 @@ def train_tokenizer(texts: Iterable[str], vocab_size: int) -> "PreTrainedTokeniz
         show_progress=False,
     )
     tokenizer.train_from_iterator(texts, trainer)
-    return PreTrainedTokenizerFast(tokenizer_object=tokenizer, pad_token="<pad>")
+    # transformers leaves the constructor untyped.
+    return PreTrainedTokenizerFast(tokenizer_object=tokenizer, pad_token="<pad>")  # type: ignore[no-untyped-call]
 
 
 def build_tiny(
@@ -117,7 +118,7 @@ def load_base(
     except (OSError, ValueError) as error:
         raise CheckpointError(f"{model_name} is no model that can be loaded ({str(error).splitlines()[0]})") from None
     if num_new:
-        rows = model.get_input_embeddings().weight.shape[0]
+        rows = model.get_input_embeddings().get_parameter("weight").shape[0]
         if len(tokenizer) > rows:  # only ever upwards: vocabularies are often padded
             model.resize_token_embeddings(len(tokenizer), pad_to_multiple_of=64, mean_resizing=False)
         _start_new_rows(model, first=len(tokenizer) - num_new, end=len(tokenizer))
@@ -129,10 +130,9 @@ def load_base(
 @torch.no_grad()
 def _start_new_rows(model: "PreTrainedModel", first: int, end: int) -> None:
     generator = torch.Generator().manual_seed(0)
-    embeddings = {
-        id(e.weight): e.weight for e in (model.get_input_embeddings(), model.get_output_embeddings()) if e is not None
-    }
-    for weight in embeddings.values():  # one entry when the two are tied
+    head: torch.nn.Module | None = model.get_output_embeddings()  # type: ignore[no-untyped-call]  # untyped in transformers
+    weights = [e.get_parameter("weight") for e in (model.get_input_embeddings(), head) if e is not None]
+    for weight in {id(w): w for w in weights}.values():  # one entry when the two are tied
         old = weight[:first].float()
         noise = torch.randn(end - first, weight.shape[1], generator=generator).to(weight.device)
         weight[first:end] = (old.mean(0) + 0.1 * old.std() * noise).to(weight.dtype)
@@ -147,4 +147,7 @@ def _four_bits(dtype: torch.dtype) -> object:
 
     if find_spec("bitsandbytes") is None:
         raise MissingExtra("bitsandbytes", "qlora", "--tuning qlora")
-    return BitsAndBytesConfig(load_in_4bit=True, bnb_4bit_quant_type="nf4", bnb_4bit_compute_dtype=dtype)
+    # transformers leaves the constructor untyped.
+    return BitsAndBytesConfig(  # type: ignore[no-untyped-call]
+        load_in_4bit=True, bnb_4bit_quant_type="nf4", bnb_4bit_compute_dtype=dtype
+    )

@@ -196,8 +196,9 @@ def _trainer(
     from transformers.trainer_callback import PrinterCallback
     from trl import SFTConfig, SFTTrainer
 
-    class Report(TrainerCallback):  # type: ignore[misc]  # transformers is untyped here
-        latest: dict[str, float] = {}
+    class Report(TrainerCallback):
+        def __init__(self) -> None:
+            self.latest: dict[str, float] = {}
 
         def on_log(self, args: Any, state: Any, control: Any, logs: dict[str, float] | None = None, **_: Any) -> None:
             self.latest = self.latest | {k: v for k, v in (logs or {}).items() if k in ("loss", "eval_loss", "learning_rate")}
@@ -253,7 +254,8 @@ def _trainer(
         callbacks=[Report()],
     )
     trainer.remove_callback(PrinterCallback)
-    head = trainer.model.get_output_embeddings()
+    trained: Any = trainer.model  # a PreTrainedModel, or peft's untyped wrapper of one
+    head = trained.get_output_embeddings()
     if not hasattr(head, "bias"):
         # TRL 1.16 reads the head's weight and bias itself; peft's wrapper of trained token rows passes on the weight alone.
         head.bias = None
@@ -300,7 +302,10 @@ def _save(config: TrainConfig, trainer: Any, tokenizer: "PreTrainedTokenizerFast
 def _last_checkpoint(folder: Path) -> str | None:
     from transformers.trainer_utils import get_last_checkpoint
 
-    return get_last_checkpoint(str(folder)) if folder.is_dir() else None
+    if not folder.is_dir():
+        return None
+    path: str | None = get_last_checkpoint(str(folder))  # type: ignore[no-untyped-call]  # transformers leaves it untyped
+    return path
 
 
 def plot_curves(history: list[dict[str, Any]], folder: Path) -> None:
