@@ -166,6 +166,8 @@ class TrainConfig(ResumableOutput):
     """Train all weights, low-rank adapters, or adapters over 4-bit weights."""
     with_persona: bool = False
     """Show the recommender the persona (general preferences and known items) as well as the history."""
+    notes: bool = False
+    """Note in the user's view which target attributes a recommendation did not name: an aid for models too small to compare."""
     epochs: float = Field(default=2.0, gt=0)
     """Passes over the data."""
     max_steps: int | None = Field(default=None, ge=1)

@@ -15,7 +15,7 @@ def show_masks(config: TrainConfig) -> int:
     from interplay.training.sft import read_corpora, tokenizer_for
 
     corpora = read_corpora(config.data)
-    form = TokenFormat(tokenizer_for(config, corpora), corpora[0].domain)
+    form = TokenFormat(tokenizer_for(config, corpora), corpora[0].domain, notes=config.notes)
     roles = list(Role) if config.role == "base" else [Role(config.role)]
     console = Console()
     for shown, (scenario, dialogue) in enumerate(corpora[0].pairs(Split.TRAIN), start=1):

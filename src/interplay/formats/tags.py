@@ -13,6 +13,8 @@ RESPONSE_OPEN, END_OF_TURN = "<response>", "</response>"
 """`</response>` closes every turn: it is the end-of-turn token, labelled in training and the stop token in decoding."""
 
 PREFERENCES, SEEN, GOAL = "<preferences>", "<seen>", "<goal>"
+UNMET = "<unmet>"
+"""Heads a user's note to itself: a target attribute that the recommendation just heard did not name."""
 
 
 def role_tag(role: Role) -> str:
@@ -30,8 +32,8 @@ def title_tags(domain: Domain) -> tuple[str, str]:
     return f"<{domain.tag}>", f"</{domain.tag}>"
 
 
-def structural_tags(domain: Domain) -> tuple[str, ...]:
-    """Every tag that must be one token, in a fixed order."""
+def structural_tags(domain: Domain, *, notes: bool = False) -> tuple[str, ...]:
+    """Every tag that must be one token, in a fixed order; with the tag of notes where the user's view has them."""
     return (
         *(role_tag(role) for role in Role),
         ACTION_OPEN,
@@ -43,4 +45,5 @@ def structural_tags(domain: Domain) -> tuple[str, ...]:
         SEEN,
         GOAL,
         *title_tags(domain),
+        *([UNMET] if notes else []),
     )

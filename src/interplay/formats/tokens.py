@@ -5,13 +5,14 @@ longer conversation has the shorter one as its prefix, and a cache of it stays v
 tokens split up: a title or message that contains "<movie_title>" can't forge structure. Knows nothing of backends.
 """
 
+import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from interplay.errors import CheckpointError
 from interplay.formats.parsing import Event, parse_turn, pieces_of_turn
-from interplay.formats.tags import END_OF_TURN, GOAL, PREFERENCES, SEEN, role_tag, structural_tags, title_tags
+from interplay.formats.tags import END_OF_TURN, GOAL, PREFERENCES, SEEN, UNMET, role_tag, structural_tags, title_tags
 from interplay.types import Domain, Role, Turn, View
 
 if TYPE_CHECKING:
@@ -33,11 +34,11 @@ class Rendered:
         return [i if who is role else IGNORED for i, who in zip(self.ids, self.spoken_by, strict=True)]
 
 
-def add_structural_tokens(tokenizer: "PreTrainedTokenizerFast", domain: Domain) -> int:
-    """Add the tags of the domain to a tokenizer, each as one token. Returns how many were new."""
+def add_structural_tokens(tokenizer: "PreTrainedTokenizerFast", domain: Domain, *, notes: bool = False) -> int:
+    """Add the tags of the domain (and that of notes) to a tokenizer, each as one token. Returns how many were new."""
     from tokenizers import AddedToken
 
-    tokens = [AddedToken(tag, special=True, normalized=False) for tag in structural_tags(domain)]
+    tokens = [AddedToken(tag, special=True, normalized=False) for tag in structural_tags(domain, notes=notes)]
     return int(tokenizer.add_tokens(tokens, special_tokens=True))
 
 
@@ -47,21 +48,24 @@ class TokenFormat:
     Args:
         tokenizer: a fast tokenizer that knows the structural tags (see `add_structural_tokens`).
         domain: whose title tags are used.
+        notes: whether the user's view gets a note after each recommendation: which target attributes it did not name
+            (`note_ids`). An aid for models too small to compare by themselves; ours, not the paper's.
 
     Raises:
         CheckpointError: a tag is not one token of this tokenizer.
     """
 
-    def __init__(self, tokenizer: "PreTrainedTokenizerFast", domain: Domain) -> None:
+    def __init__(self, tokenizer: "PreTrainedTokenizerFast", domain: Domain, *, notes: bool = False) -> None:
         from tokenizers import Tokenizer
 
         self.tokenizer = tokenizer
         self.domain = domain
+        self.notes = notes
         # A copy, so that splitting special tokens here does not change the caller's tokenizer.
         self._text = Tokenizer.from_str(tokenizer.backend_tokenizer.to_str())
         self._text.encode_special_tokens = True
         self._id_of: dict[str, int] = {}
-        for tag in structural_tags(domain):
+        for tag in structural_tags(domain, notes=notes):
             index = tokenizer.convert_tokens_to_ids(tag)
             if not isinstance(index, int) or tokenizer.decode([index], skip_special_tokens=False) != tag:
                 raise CheckpointError(
@@ -114,14 +118,24 @@ class TokenFormat:
         begin = self.tokenizer.bos_token_id
         return ([] if begin is None else [begin]) + self._encode(pieces)
 
+    def note_ids(self, view: View, turn: Turn) -> list[int]:
+        """Ids that stand behind a heard recommendation: the target attributes its words do not name; empty without `notes`.
+
+        Only words count, not what is known about the item, so nothing reaches the view that was not said.
+        """
+        if not self.notes or turn.role is view.role or not turn.items:
+            return []
+        unmet = [a for a in view.target_attributes if not re.search(rf"(?<!\w){re.escape(a)}(?!\w)", turn.text, re.IGNORECASE)]
+        return self._encode(event for a in unmet for event in (Event(True, UNMET), Event(False, f" {a}")))
+
     def render(self, view: View) -> Rendered:
         """Everything in the View: ids and who spoke them."""
         ids = self.persona_ids(view)
         spoken_by: list[Role | None] = [None] * len(ids)
         for turn in view.turns:
-            opening, said = self.opening_ids(turn.role), self.turn_ids(turn)
-            ids += opening + said
-            spoken_by += [None] * len(opening) + [turn.role] * len(said)
+            opening, said, note = self.opening_ids(turn.role), self.turn_ids(turn), self.note_ids(view, turn)
+            ids += opening + said + note
+            spoken_by += [None] * len(opening) + [turn.role] * len(said) + [None] * len(note)
         return Rendered(tuple(ids), tuple(spoken_by))
 
     def decode(self, ids: Sequence[int]) -> str:

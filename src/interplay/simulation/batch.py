@@ -51,9 +51,10 @@ async def simulate(
     """
     owed = _owed(scenarios, plan.num_samples, finished)
     held = 0
+    is_stopped = False
 
     async def work() -> None:
-        nonlocal held
+        nonlocal held, is_stopped
         for scenario, sample in owed:  # one iterator shared by all workers
             dialogue = await converse(
                 scenario,
@@ -64,7 +65,13 @@ async def simulate(
                 limits=plan.limits,
                 with_persona=plan.with_persona,
             )
-            on_dialogue(dialogue)
+            if is_stopped:
+                return
+            try:
+                on_dialogue(dialogue)
+            except BaseException:
+                is_stopped = True  # the others learn of it only at their next wait, and must not write until then
+                raise
             held += 1
             # Agents that never wait (rules, scripts) would keep the loop from seeing an interrupt or drawing progress.
             await asyncio.sleep(0)

@@ -29,6 +29,8 @@ class CheckpointCard(Record):
     domain: str
     with_persona: bool
     """Whether the recommender's View showed the persona in training, and must show it now. True for a user."""
+    notes: bool = False
+    """Whether the user's view carried notes on unmet target attributes (see `formats.tokens`), and must carry them now."""
     base_model: str
     """What it was trained from: "tiny", a path, or a hub id."""
     data_digests: tuple[str, ...]
@@ -103,5 +105,5 @@ def load_agent(
     from interplay.backends.local import LocalBackend
     from interplay.formats.tokens import TokenFormat
 
-    form = TokenFormat(load_tokenizer(path), DOMAINS[card.domain])
+    form = TokenFormat(load_tokenizer(path), DOMAINS[card.domain], notes=card.notes)
     return TokenAgent(role, path.name, form, LocalBackend.load(path, max_batch=max_batch), sampling, catalog), card

@@ -44,6 +44,7 @@ class TokenSpeaker:
         self._agent = agent
         self._seed = seed
         self._session = session
+        self._view = view
         self._ids = list(agent.form.render(view).ids)
         self._num_turns = len(view.turns)
 
@@ -74,7 +75,7 @@ class TokenSpeaker:
     def hear(self, turn: Turn) -> None:
         """Append the other side's turn."""
         form = self._agent.form
-        self._ids += form.opening_ids(turn.role) + form.turn_ids(turn)
+        self._ids += form.opening_ids(turn.role) + form.turn_ids(turn) + form.note_ids(self._view, turn)
         self._num_turns += 1
 
     def end(self) -> None:

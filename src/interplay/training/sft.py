@@ -93,11 +93,11 @@ def starting_point(config: TrainConfig, corpora: list[Corpus]) -> tuple["PreTrai
             raise ConfigError(
                 f"--max-length {config.max_length} exceeds the tiny model's context, --tiny.context {config.tiny.context}"
             )
-        return build_tiny(corpora, domain, config.tiny, config.seed)
+        return build_tiny(corpora, domain, config.tiny, config.seed, notes=config.notes)
     dtype = torch.bfloat16 if torch.cuda.is_available() else torch.float32
     # Full fine-tuning keeps master weights in float32; adapters are float32 over a frozen base in the compute type.
     weights = torch.float32 if config.tuning == "full" else dtype
-    return load_base(config.model, domain, dtype=weights, quantize=config.tuning == "qlora")
+    return load_base(config.model, domain, dtype=weights, quantize=config.tuning == "qlora", notes=config.notes)
 
 
 def tokenizer_for(config: TrainConfig, corpora: list[Corpus]) -> "PreTrainedTokenizerFast":
@@ -109,7 +109,7 @@ def tokenizer_for(config: TrainConfig, corpora: list[Corpus]) -> "PreTrainedToke
         tokenizer = train_tokenizer(corpus_texts(corpora), config.tiny.vocab_size)
     else:
         tokenizer = load_tokenizer(config.model)
-    add_structural_tokens(tokenizer, corpora[0].domain)
+    add_structural_tokens(tokenizer, corpora[0].domain, notes=config.notes)
     return tokenizer
 
 
@@ -138,7 +138,7 @@ def train(config: TrainConfig, *, on_progress: Progress | None = None) -> dict[s
         return dict(json.loads((config.out / "logs" / "summary.json").read_text(encoding="utf-8")))
 
     model, tokenizer = starting_point(config, corpora)
-    form = TokenFormat(tokenizer, corpora[0].domain)
+    form = TokenFormat(tokenizer, corpora[0].domain, notes=config.notes)
     train_rows, counts = rows_of(config, corpora, form, Split.TRAIN)
     valid_rows, _ = rows_of(config, corpora, form, Split.VALID)
     if not train_rows:
@@ -173,6 +173,7 @@ def train(config: TrainConfig, *, on_progress: Progress | None = None) -> dict[s
             role=None if config.role == "base" else Role(config.role),
             domain=corpora[0].domain.name,
             with_persona=config.with_persona or config.role == "user",
+            notes=config.notes,
             base_model=config.model,
             data_digests=tuple(c.digest for c in corpora),
             package_version=__version__,
@@ -295,7 +296,7 @@ def _save(config: TrainConfig, trainer: Any, tokenizer: "PreTrainedTokenizerFast
     adapter = config.out / "adapter"
     trainer.model.save_pretrained(adapter)
     dtype = torch.bfloat16 if torch.cuda.is_available() else torch.float32
-    base, _ = load_base(config.model, domain, dtype=dtype)
+    base, _ = load_base(config.model, domain, dtype=dtype, notes=config.notes)
     PeftModel.from_pretrained(base, adapter).merge_and_unload().save_pretrained(config.out)
 
 
