@@ -395,7 +395,7 @@ def test_progress_draws_a_bar_in_a_terminal(data, tmp_path):
 
 
 def test_the_quickstart_makes_a_page_and_names_the_next_command(tmp_path, capsys):
-    args = ["--num-dialogues", 120, "--num-conversations", 4, "--base-steps", 4, "--role-steps", 2]
+    args = ["--num-dialogues", 120, "--num-conversations", 4, "--user-steps", 4, "--recommender-steps", 2]
     code, out, _ = run(capsys, "quickstart", "--out", tmp_path / "q", *args)
     assert code == 0
     assert (tmp_path / "q" / "report" / "index.html").is_file()

@@ -241,3 +241,23 @@ def test_the_digest_of_the_prompts_is_stable_within_a_version():
 
 def test_the_end_of_turn_is_what_decoding_stops_at():
     assert FORM.decode([FORM.end_of_turn]) == END_OF_TURN
+
+
+def test_a_note_tells_which_target_attributes_the_words_of_a_recommendation_do_not_name():
+    tokenizer = train_tokenizer(WORDS, 400)
+    add_structural_tokens(tokenizer, MOVIE, notes=True)
+    form = TokenFormat(tokenizer, MOVIE, notes=True)
+    view = view_of(scenario(attributes=("crime", "1970s", "thriller")), Role.USER, with_persona=False)
+    offer = recommender(Action.RECOMMEND, "Then ", HEAT, ", a 1990s Crime story.")
+    assert form.decode(form.note_ids(view, offer)) == "<unmet> 1970s<unmet> thriller"
+    assert form.note_ids(view, recommender(Action.INQUIRE, "What else?")) == []
+    assert form.note_ids(view_of(scenario(), Role.RECOMMENDER, with_persona=True), offer) == []
+    rendered = form.render(view.after(offer))
+    assert [i for i, who in zip(rendered.ids, rendered.spoken_by, strict=True) if who] == form.turn_ids(offer)
+
+
+def test_without_notes_a_rendering_has_none_and_needs_no_tag_for_them():
+    offer = recommender(Action.RECOMMEND, "Then ", HEAT)
+    view = view_of(scenario(), Role.USER, with_persona=False)
+    assert FORM.note_ids(view, offer) == []
+    assert FORM.tokenizer.convert_tokens_to_ids("<unmet>") is None

@@ -296,10 +296,10 @@ class QuickstartConfig(Output):
     """Agenda conversations to make."""
     num_conversations: int = Field(default=200, ge=1)
     """Conversations of the two trained models."""
-    base_steps: int = Field(default=1600, ge=1)
-    """Optimiser steps of the shared base."""
-    role_steps: int = Field(default=400, ge=1)
-    """Optimiser steps of each role after the base."""
+    user_steps: int = Field(default=1100, ge=1)
+    """Optimiser steps of the user simulator."""
+    recommender_steps: int = Field(default=700, ge=1)
+    """Optimiser steps of the recommender."""
     seed: int = 0
     """Seed of everything."""
 
