@@ -44,6 +44,43 @@ def pick_device() -> torch.device:
     return torch.device("cpu")
 
 
+def _roomy_cache(config: Any, capacity: int) -> Any:
+    """A key-value cache of full-attention layers with room for `capacity` tokens, so that a step writes one column.
+
+    The library's DynamicCache copies everything that is cached at every step, which at these sizes costs more than the
+    model. Models with other kinds of layers get the library's cache.
+    """
+    from transformers import DynamicCache
+    from transformers.cache_utils import DynamicLayer
+
+    class RoomyLayer(DynamicLayer):
+        room: tuple[torch.Tensor, torch.Tensor]
+
+        def update(
+            self, key_states: torch.Tensor, value_states: torch.Tensor, *args: Any, **kwargs: Any
+        ) -> tuple[torch.Tensor, torch.Tensor]:
+            if not self.is_initialized:
+                self.lazy_initialization(key_states, value_states)
+                rows, heads, _, size = key_states.shape
+                self.room = (key_states.new_empty(rows, heads, capacity, size), value_states.new_empty(rows, heads, capacity, size))
+            begin = self.get_seq_length()
+            end = begin + key_states.shape[-2]
+            for room, states in zip(self.room, (key_states, value_states), strict=True):
+                room[:, :, begin:end] = states
+            self.keys, self.values = (room[:, :, :end] for room in self.room)
+            return self.keys, self.values
+
+        def batch_select_indices(self, indices: torch.Tensor) -> None:
+            end = self.get_seq_length()
+            self.room = (self.room[0][indices], self.room[1][indices])
+            self.keys, self.values = (room[:, :, :end] for room in self.room)
+
+    cache = DynamicCache(config=config)
+    if all(type(layer) is DynamicLayer for layer in cache.layers):
+        cache.layers = [RoomyLayer() for _ in cache.layers]
+    return cache
+
+
 class LocalBackend:
     """Answers token-id requests with a causal language model in this process.
 
@@ -134,8 +171,6 @@ class LocalBackend:
     @torch.inference_mode()
     def _answer(self, requests: Sequence[Request]) -> list[Completion | Exception]:
         """Decode one batch. Rows that have stopped leave the batch when half of it has."""
-        from transformers import DynamicCache
-
         device = self.model.device
         prompts = [_token_ids(r, self.name) for r in requests]
         width = max(map(len, prompts))
@@ -148,7 +183,7 @@ class LocalBackend:
         position = (mask.cumsum(1) - 1).clamp(min=0)
         rows = [_Row(request, len(prompt), self.max_context) for request, prompt in zip(requests, prompts, strict=True)]
         active = list(range(len(rows)))
-        cache: Any = DynamicCache(config=self.model.config)
+        cache = _roomy_cache(self.model.config, width + max(r.sampling.max_new_tokens for r in requests))
         while True:
             logits = self.model(
                 input_ids=ids,

@@ -28,7 +28,7 @@ from interplay.store import Run, prepare_output, write_lines
 from interplay.types import Dialogue, Ending, Role, ScoreRow
 
 MARKER = "quickstart.toml"
-SAMPLING = Sampling(temperature=0.3, top_p=0.95, max_new_tokens=96)
+SAMPLING = Sampling(temperature=0.3, max_new_tokens=80)
 """Cooler than the default: models this small put much of their probability on slips of the pen."""
 
 
@@ -83,7 +83,7 @@ def quickstart(config: QuickstartConfig) -> int:
         num_dialogues=config.num_conversations,
         out=out / "simulation",
         seed=config.seed,
-        concurrency=config.num_conversations,
+        concurrency=100,
         sampling=SAMPLING,
     )
     pipeline.simulate(simulated)
@@ -108,7 +108,7 @@ def quickstart(config: QuickstartConfig) -> int:
                 num_dialogues=config.num_conversations if protocol == "replay" else config.num_conversations // 4,
                 shuffle_attributes=shuffled,
                 seed=config.seed,
-                concurrency=config.num_conversations,
+                concurrency=100,
                 sampling=SAMPLING,
                 **side,
             )
