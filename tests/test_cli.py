@@ -176,7 +176,7 @@ def test_a_dry_run_prints_the_config_and_does_nothing(data, tmp_path, capsys):
 
 def test_a_server_plays_a_role_zero_shot(data, tmp_path, capsys, fake_server):
     fake_server.reply_text = lambda body: text_of_turn(user(Action.GIVE_UP, "no thanks"), MOVIE)
-    args = ["simulate", "--user", f"{fake_server.base_url}#model", "--recommender", "agenda", "--scenarios", data]
+    args = ["simulate", "--user", f"{fake_server.base_url}#tiny", "--recommender", "agenda", "--scenarios", data]
     code, out, _ = run(capsys, *args, "--out", tmp_path / "sim", "--num-dialogues", 4)
     assert code == 0
     assert "gave-up 4" in out

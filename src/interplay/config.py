@@ -121,6 +121,8 @@ class DataConfig(Output):
     """Share of conversations for testing."""
     num_dialogues: int = Field(default=2000, ge=1)
     """How many conversations to make; "agenda" only."""
+    num_items: int | None = Field(default=None, ge=100)
+    """Movies of the bundled catalog to talk about, drawn by the seed; all by default. "agenda" only."""
     annotate_with: str | None = None
     """An LLM that writes general preferences and target attributes (URL#MODEL, OpenAI-compatible); by default rules do."""
     seed: int = 0
@@ -296,6 +298,8 @@ class QuickstartConfig(Output):
     """Agenda conversations to make."""
     num_conversations: int = Field(default=200, ge=1)
     """Conversations of the two trained models."""
+    num_items: int = Field(default=200, ge=100)
+    """Movies to talk about: few enough that a tiny model meets each title often."""
     user_steps: int = Field(default=1100, ge=1)
     """Optimiser steps of the user simulator."""
     recommender_steps: int = Field(default=700, ge=1)

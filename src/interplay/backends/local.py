@@ -53,7 +53,7 @@ def _roomy_cache(config: Any, capacity: int) -> Any:
     from transformers import DynamicCache
     from transformers.cache_utils import DynamicLayer
 
-    class RoomyLayer(DynamicLayer):
+    class RoomyLayer(DynamicLayer):  # type: ignore[no-untyped-call]  # its base has an untyped __init_subclass__
         room: tuple[torch.Tensor, torch.Tensor]
 
         def update(
@@ -62,7 +62,10 @@ def _roomy_cache(config: Any, capacity: int) -> Any:
             if not self.is_initialized:
                 self.lazy_initialization(key_states, value_states)
                 rows, heads, _, size = key_states.shape
-                self.room = (key_states.new_empty(rows, heads, capacity, size), value_states.new_empty(rows, heads, capacity, size))
+                self.room = (
+                    key_states.new_empty(rows, heads, capacity, size),
+                    value_states.new_empty(rows, heads, capacity, size),
+                )
             begin = self.get_seq_length()
             end = begin + key_states.shape[-2]
             for room, states in zip(self.room, (key_states, value_states), strict=True):
@@ -77,7 +80,7 @@ def _roomy_cache(config: Any, capacity: int) -> Any:
 
     cache = DynamicCache(config=config)
     if all(type(layer) is DynamicLayer for layer in cache.layers):
-        cache.layers = [RoomyLayer() for _ in cache.layers]
+        cache.layers = [RoomyLayer() for _ in cache.layers]  # type: ignore[no-untyped-call]  # as above
     return cache
 
 

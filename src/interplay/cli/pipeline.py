@@ -1,6 +1,7 @@
 """What each verb does, in the order of the pipeline: from a config to files, with progress and a summary."""
 
 import asyncio
+import random
 import shutil
 import sys
 from collections import Counter
@@ -52,6 +53,9 @@ def make_agenda(config: DataConfig) -> Corpus:
     from interplay.simulation.rule_recommender import RuleRecommender
 
     catalog = bundled_movies()
+    if config.num_items is not None and config.num_items < len(catalog):
+        chosen_items = random.Random(config.seed).sample(list(catalog), config.num_items)
+        catalog = Catalog(chosen_items, catalog.domain)
     fractions = (1 - config.valid_fraction - config.test_fraction, config.valid_fraction, config.test_fraction)
     scenarios = agenda_scenarios(catalog, config.num_dialogues, seed=config.seed, split_fractions=fractions)
     user, recommender = AgendaUser(catalog), RuleRecommender(catalog)

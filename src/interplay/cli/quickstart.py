@@ -46,7 +46,9 @@ def quickstart(config: QuickstartConfig) -> int:
 
     step(1, "An agenda-based user and a rule-based recommender talk about movies: the bundled corpus.")
     data = out / "data"
-    pipeline.make_data(DataConfig(corpus="agenda", out=data, num_dialogues=config.num_dialogues, seed=config.seed))
+    pipeline.make_data(
+        DataConfig(corpus="agenda", out=data, num_dialogues=config.num_dialogues, num_items=config.num_items, seed=config.seed)
+    )
 
     tiny = TinyConfig(layers=3, width=128, vocab_size=2048, context=768)
     for number, role, steps, what in (
@@ -160,7 +162,7 @@ _SUMMARY = (
     ("simulation.give_up_rate", "standard", "recommender", "... by giving up"),
     ("simulation.format_failure_rate", "standard", "recommender", "... by output that can't be read"),
     ("simulation.goal_satisfaction", "standard", "recommender", "accepted items that have all that the user looked for"),
-    ("recommendation.recall@1", "standard", "recommender", "the gold item is recommended at its turn (1095 movies)"),
+    ("recommendation.recall@1", "standard", "recommender", "the gold item is recommended at its turn"),
 )
 
 
