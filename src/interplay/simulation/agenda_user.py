@@ -48,8 +48,8 @@ class AgendaRates:
     tail: float = 0.25
     """A wish, a rejection or an accept is followed by one more sentence; brings words per turn to about 8 (CRSArena-Dial)."""
     name_known: float = 0.0
-    """A wish is said together with a known item that was liked (ours). Off: a tiny model does not learn to spell titles from the
-    few that users would say, and breaks off inside them."""
+    """A wish is said together with a known item that was liked (ours). Off: a tiny model does not learn to spell titles from
+    the few that users would say, and breaks off inside them."""
     name_accepted: float = 0.0
     """An accept names the item (ours). Off for the same reason."""
     patience: tuple[int, ...] = (2, 3, 3, 4, 4, 5, 6, 7, 8)
