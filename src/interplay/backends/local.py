@@ -119,7 +119,7 @@ class LocalBackend:
         except (OSError, ValueError) as error:
             raise CheckpointError(f"{path} holds no model that can be loaded ({str(error).splitlines()[0]})") from None
         # transformers' decorator hides that `to` is a method.
-        return cls(model.to(device).eval(), str(path), max_batch=max_batch)  # type: ignore[arg-type]
+        return cls(model.to(device).eval(), str(path), max_batch=max_batch)  # type: ignore[arg-type]  # .to is untyped
 
     async def complete(self, request: Request) -> Completion:
         """Answer one token-id request.
