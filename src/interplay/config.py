@@ -84,6 +84,12 @@ class Sampling(Section):
     """Logits are divided by it; 0 takes the likeliest token."""
     top_p: float = Field(default=1.0, gt=0, le=1)
     """Only the likeliest tokens that together reach this probability are drawn from."""
+    min_p: float = Field(default=0.0, ge=0, le=1)
+    """Only tokens at least this likely, relative to the likeliest, are drawn from."""
+    presence_penalty: float = Field(default=0.0, ge=-2, le=2)
+    """Subtracted from the logit of every token that the turn already contains."""
+    frequency_penalty: float = Field(default=0.0, ge=-2, le=2)
+    """Subtracted from a token's logit once per time that the turn already contains it."""
     max_new_tokens: int = Field(default=160, ge=1)
     """Tokens after which a turn is cut off (and then is a format failure)."""
 

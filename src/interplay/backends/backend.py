@@ -1,9 +1,41 @@
 """What a backend is: token ids or chat messages in, a completion out. Knows nothing of dialogues, roles or formats."""
 
 from dataclasses import dataclass
-from typing import Literal, Protocol
+from typing import Literal, NamedTuple, Protocol
+
+import numpy as np
+import numpy.typing as npt
 
 from interplay.config import Sampling
+
+
+class Allowed(NamedTuple):
+    """Which ids may come next."""
+
+    ids: npt.NDArray[np.int64]
+    """Distinct ids. Not to be changed: the array may be shared."""
+    only: bool
+    """True: only `ids` may come next. False: every id may, but `ids`."""
+
+
+class ConstraintState(Protocol):
+    """How far one completion has got within its constraint."""
+
+    def allowed(self) -> Allowed:
+        """Which ids may come next; never none at all."""
+        ...
+
+    def advance(self, index: int) -> None:
+        """Take in the id that was drawn."""
+        ...
+
+
+class Constraint(Protocol):
+    """What a completion may look like, token by token. May be shared by requests; its states may not."""
+
+    def start(self, max_new_tokens: int) -> ConstraintState:
+        """The state before the first token of a completion that is cut off after `max_new_tokens`."""
+        ...
 
 
 @dataclass(slots=True, frozen=True)
@@ -29,6 +61,10 @@ class Request:
     """The completion ends with (and includes) the first of these ids."""
     stop_text: tuple[str, ...] = ()
     """For chat prompts: the completion ends with the first of these strings, which is included."""
+    constraint: Constraint | None = None
+    """Which ids the completion may be made of; for backends that see logits."""
+    grammar: str | None = None
+    """The same as a GBNF grammar, for servers and engines with structured outputs."""
 
 
 @dataclass(slots=True, frozen=True)
