@@ -1,41 +1,10 @@
 """What a backend is: token ids or chat messages in, a completion out. Knows nothing of dialogues, roles or formats."""
 
 from dataclasses import dataclass
-from typing import Literal, NamedTuple, Protocol
-
-import numpy as np
-import numpy.typing as npt
+from typing import Literal, Protocol
 
 from interplay.config import Sampling
-
-
-class Allowed(NamedTuple):
-    """Which ids may come next."""
-
-    ids: npt.NDArray[np.int64]
-    """Distinct ids. Not to be changed: the array may be shared."""
-    only: bool
-    """True: only `ids` may come next. False: every id may, but `ids`."""
-
-
-class ConstraintState(Protocol):
-    """How far one completion has got within its constraint."""
-
-    def allowed(self) -> Allowed:
-        """Which ids may come next; never none at all."""
-        ...
-
-    def advance(self, index: int) -> None:
-        """Take in the id that was drawn."""
-        ...
-
-
-class Constraint(Protocol):
-    """What a completion may look like, token by token. May be shared by requests; its states may not."""
-
-    def start(self, max_new_tokens: int) -> ConstraintState:
-        """The state before the first token of a completion that is cut off after `max_new_tokens`."""
-        ...
+from interplay.constraints import Constraint
 
 
 @dataclass(slots=True, frozen=True)
