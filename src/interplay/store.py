@@ -27,6 +27,12 @@ from interplay.types import Dialogue, Ending, Record, ScoreRow, content_hash
 RecordT = TypeVar("RecordT", bound=Record)
 
 
+def cache_directory() -> Path:
+    """Where what can be computed again is kept between runs: $INTERPLAY_CACHE, or ~/.cache/interplay. May not exist yet."""
+    given = os.environ.get("INTERPLAY_CACHE")
+    return Path(given) if given else Path("~/.cache/interplay").expanduser()
+
+
 def read_lines(path: Path) -> Iterator[tuple[int, str]]:
     """The non-empty lines of a UTF-8 text file, gzip or plain, with their numbers from 1.
 

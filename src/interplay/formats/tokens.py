@@ -8,6 +8,7 @@ tokens split up: a title or message that contains "<movie_title>" can't forge st
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING
 
 from interplay.errors import CheckpointError
@@ -84,6 +85,24 @@ class TokenFormat:
         """Ids of running text; tags in it are spelled out, not structure."""
         ids: list[int] = self._text.encode(text, add_special_tokens=False).ids
         return ids
+
+    def encode_texts(self, texts: Sequence[str]) -> list[list[int]]:
+        """`encode_text` of each, in one go."""
+        return [encoding.ids for encoding in self._text.encode_batch_fast(list(texts), add_special_tokens=False)]
+
+    def tag_id(self, tag: str) -> int:
+        """Id of a structural tag.
+
+        Raises:
+            KeyError: it is not one of the domain's tags.
+        """
+        return self._id_of[tag]
+
+    @cached_property
+    def reserved_ids(self) -> frozenset[int]:
+        """Ids that stand for no text: structural tags and the tokenizer's own special tokens (begin, end, padding, ...)."""
+        added = self.tokenizer.added_tokens_decoder
+        return frozenset({*self._tag_of, *self.tokenizer.all_special_ids, *(i for i, token in added.items() if token.special)})
 
     def _encode(self, pieces: Iterable[Event]) -> list[int]:
         out: list[int] = []

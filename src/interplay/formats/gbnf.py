@@ -1,0 +1,71 @@
+"""The grammar of `parsing` as GBNF text, for servers and engines with structured outputs (vLLM, xgrammar, llama.cpp).
+
+It is stricter than the parser in one thing: text holds no "<", so that nothing in it can look like a tag.
+"""
+
+import re
+from collections.abc import Collection
+
+from interplay.formats.tags import (
+    ACTION_CLOSE,
+    ACTION_OPEN,
+    END_OF_TURN,
+    RESPONSE_OPEN,
+    action_tag,
+    structural_tags,
+    title_tags,
+)
+from interplay.types import ACTIONS, Domain, Role
+
+MOST_TITLES = 500
+"""More titles than this are not written into a grammar: it would be slow to compile and to follow."""
+
+_BLANKS = r"\x09-\x0d\x1c-\x20\x85\xa0\u1680\u2000-\u200a\u2028\u2029\u202f\u205f\u3000"
+"""What `str.strip` takes for white space, as the inside of a character class."""
+
+
+def gbnf(role: Role, domain: Domain, titles: Collection[str] | None = None) -> str:
+    """The grammar of one turn, root rule "root".
+
+    Args:
+        role: whose actions are allowed.
+        domain: tells the title tags.
+        titles: what may be named. Only at most MOST_TITLES are written out; with more, and with None, a title is any text
+            that is not blank. Titles that hold a structural tag are left out: they could not be read back. With none left
+            no title can be named.
+    """
+    opening, closing = title_tags(domain)
+    actions = " | ".join(_literal(action_tag(action)) for action in ACTIONS[role])
+    rules = [
+        f"root ::= {_literal(ACTION_OPEN)} action {_literal(ACTION_CLOSE + RESPONSE_OPEN)} body {_literal(END_OF_TURN)}",
+        f"action ::= {actions}",
+        f"visible ::= [^<{_BLANKS}]",
+        "any ::= [^<]",
+    ]
+    if titles is None or len(titles) > MOST_TITLES:
+        named = "any-title"
+        rules.append(f"any-title ::= [{_BLANKS}]* visible any*")
+    else:
+        tag = re.compile("|".join(map(re.escape, structural_tags(domain, notes=True))), re.IGNORECASE)
+        kept = sorted({title.strip() for title in titles if not tag.search(title)} - {""})
+        named = "known-title" if kept else ""
+        if kept:
+            rules.append(f"known-title ::= {' | '.join(map(_literal, kept))}")
+    if named:
+        rules += [
+            f"title ::= {_literal(opening)} {named} {_literal(closing)}",
+            f"body ::= [{_BLANKS}]* (visible | title) (any | title)*",
+        ]
+    else:
+        rules.append(f"body ::= [{_BLANKS}]* visible any*")
+    return "\n".join(rules) + "\n"
+
+
+def _literal(text: str) -> str:
+    r"""A string of the grammar.
+
+    >>> print(_literal('Say "Hi"'))
+    "Say \"Hi\""
+    """
+    escaped = text.replace("\\", "\\\\").replace('"', '\\"')
+    return '"' + re.sub(r"[\x00-\x1f\x7f]", lambda m: f"\\x{ord(m.group()):02x}", escaped) + '"'
