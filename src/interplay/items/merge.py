@@ -1,0 +1,353 @@
+"""Many records of one item become one Item, in a way that does not depend on the order of sources or rows.
+
+Records are one item when
+
+1. they share a title (or alias) key and the year; or an external id, as long as all that hold it are at most
+   `MAX_YEAR_SPREAD` years apart (else the id is taken for an error and ignored);
+2. they share a title key and their years are at most `year_tolerance` apart, no source has both (a source that lists two
+   years means two films), and their directors, where both are known, have one in common; the nearest years first, and no
+   record is moved twice, so years do not chain;
+3. one has no year, and exactly one item of that title is known; of several, the only one with the same director.
+
+Steps 1 and 3 are repeated until nothing changes, so merging the result again changes nothing.
+
+Ids are made of the name key and the year. Where years differ, the item has the id of the year most records give (of several,
+the earliest); the other ids are kept in `Origin.other_ids` and never come to mean another item. So an id that a catalog once
+gave stays good whatever sources are added.
+"""
+
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from itertools import combinations, pairwise
+
+from pydantic import Field
+
+from interplay.items.names import fold, item_id, name_key, plain_title, words_of
+from interplay.items.records import SourceRecord
+from interplay.types import Item, Record
+
+YEAR_TOLERANCE = 1
+"""Years by which sources may differ about one film: festival and cinema, or country and country."""
+MAX_YEAR_SPREAD = 2
+"""Years by which the holders of one external id may differ."""
+DECADE = "decade"
+"""The one attribute that follows from another field; it is made anew from the year."""
+
+
+class Origin(Record):
+    """Where an item of a catalog comes from."""
+
+    id: str
+    """The item."""
+    aliases: tuple[str, ...] = ()
+    """Its other titles."""
+    other_ids: tuple[str, ...] = ()
+    """Ids it would have in a catalog of some of its sources."""
+    external: tuple[str, ...] = ()
+    """For example "imdb:0113277"."""
+    records: dict[str, tuple[str, ...]] = Field(default_factory=dict)
+    """Source name to the ids of its records."""
+    facts: dict[str, dict[str, int]] = Field(default_factory=dict)
+    """Attribute name to how many records of each source gave it."""
+
+    @property
+    def num_records(self) -> int:
+        """How many records became this item."""
+        return sum(len(ids) for ids in self.records.values())
+
+
+@dataclass(slots=True)
+class MergeCounts:
+    """What was merged and what was kept apart, by reason."""
+
+    records: dict[str, int] = field(default_factory=dict)
+    """Records per source."""
+    merged: dict[str, int] = field(default_factory=dict)
+    """Records that were joined to another, by reason; records minus items is their sum."""
+    apart: dict[str, int] = field(default_factory=dict)
+    """Items that look alike and were kept apart, by reason."""
+
+
+@dataclass(slots=True, frozen=True)
+class Merged:
+    """The result of a merge."""
+
+    items: list[Item]
+    """In the order of their ids."""
+    origins: dict[str, Origin]
+    """By item id."""
+    counts: MergeCounts
+
+
+class _Group:
+    """Records taken for one item, and what follows from all of them together."""
+
+    __slots__ = ("directors", "keys", "records", "sources", "year")
+
+    def __init__(self, records: Sequence[SourceRecord]) -> None:
+        self.records = list(records)
+        if len(records) == 1:
+            record = records[0]
+            self.keys = set(record.keys)
+            self.year = record.year
+            self.sources = {record.source}
+            self.directors = _folded(record.attributes.get("director", ()))
+            return
+        self.keys = {k for r in records for k in r.keys}
+        self.year = _usual_year(records)
+        self.sources = {r.source for r in records}
+        self.directors = _folded(d for r in records for d in r.attributes.get("director", ()))
+
+
+def merge(records: Iterable[SourceRecord], *, year_tolerance: int = YEAR_TOLERANCE) -> Merged:
+    """One Item per thing that the records speak of.
+
+    Args:
+        records: from any number of sources, in any order.
+        year_tolerance: see the module; 0 merges equal years only.
+    """
+    given = sorted(records, key=_order)
+    counts = MergeCounts(records=dict(sorted(Counter(r.source for r in given).items())))
+    trusted = _trusted_external(given)
+    groups = [_Group([r]) for r in given]
+    first = True
+    while True:
+        before = len(groups)
+        groups = _join_same(groups, trusted, counts)
+        if first:
+            groups = _join_near_years(groups, year_tolerance, counts)
+            first = False
+        groups = _join_undated(groups, counts)
+        if len(groups) == before:
+            break
+    _count_apart(groups, year_tolerance, counts)
+    made = sorted((_item(g, trusted) for g in groups), key=lambda pair: pair[0].id)
+    counts.merged = dict(sorted(counts.merged.items()))
+    return Merged([i for i, _ in made], {i.id: o for i, o in made}, counts)
+
+
+def as_records(merged: Merged, source: str = "catalog") -> list[SourceRecord]:
+    """The items of a merge as the records of one source: what `merge` leaves as it is."""
+    return [record_of(item, merged.origins[item.id], source) for item in merged.items]
+
+
+def record_of(item: Item, origin: Origin | None, source: str) -> SourceRecord:
+    """An item of a catalog as a record of a source."""
+    return SourceRecord(
+        source=source,
+        source_id=item.id,
+        title=item.title,
+        year=item.year,
+        aliases=origin.aliases if origin else (),
+        attributes=item.attributes,
+        text=item.text,
+        external=origin.external if origin else (),
+        other_ids=origin.other_ids if origin else (),
+    )
+
+
+def _order(record: SourceRecord) -> tuple[object, ...]:
+    attributes = sorted((k, tuple(v)) for k, v in record.attributes.items())
+    return (record.source, record.source_id, record.title, record.year or 0, record.aliases, attributes, record.text)
+
+
+def _folded(names: Iterable[str]) -> set[str]:
+    return {" ".join(w.form for w in words_of(n)) for n in names}
+
+
+def _usual_year(records: Sequence[SourceRecord]) -> int | None:
+    years = Counter(r.year for r in records if r.year is not None)
+    return min(years, key=lambda y: (-years[y], y)) if years else None
+
+
+def _trusted_external(records: Sequence[SourceRecord]) -> set[str]:
+    span: dict[str, tuple[int, int]] = {}
+    seen: set[str] = set()
+    for record in records:
+        for name in record.external:
+            seen.add(name)
+            if record.year is not None:
+                low, high = span.get(name, (record.year, record.year))
+                span[name] = (min(low, record.year), max(high, record.year))
+    return {n for n in seen if n not in span or span[n][1] - span[n][0] <= MAX_YEAR_SPREAD}
+
+
+# ---- the three steps -------------------------------------------------------------------------------------------------
+
+
+def _join_same(groups: list[_Group], trusted: set[str], counts: MergeCounts) -> list[_Group]:
+    parent = list(range(len(groups)))
+
+    def root(index: int) -> int:
+        while parent[index] != index:
+            parent[index] = parent[parent[index]]
+            index = parent[index]
+        return index
+
+    holder: dict[tuple[str, int | None] | str, int] = {}
+    for index, group in enumerate(groups):
+        nodes: list[tuple[tuple[str, int | None] | str, str]] = [
+            ((key, group.year), "same title and year" if group.year is not None else "same title, no year")
+            for key in sorted(group.keys)
+        ]
+        nodes += [(e, "same external id") for r in group.records for e in r.external if e in trusted]
+        for node, reason in nodes:
+            other = holder.setdefault(node, index)
+            a, b = root(index), root(other)
+            if a != b:
+                parent[max(a, b)] = min(a, b)
+                counts.merged[reason] = counts.merged.get(reason, 0) + 1
+    return _gathered(groups, [root(i) for i in range(len(groups))])
+
+
+def _join_near_years(groups: list[_Group], tolerance: int, counts: MergeCounts) -> list[_Group]:
+    by_key = _by_key(groups)
+    pairs: set[tuple[int, int, int, int]] = set()
+    for sharing in by_key.values():
+        for a, b in combinations(sharing, 2):
+            year_a, year_b = groups[a].year, groups[b].year
+            if year_a is None or year_b is None or not 0 < abs(year_a - year_b) <= tolerance:
+                continue
+            if groups[a].sources & groups[b].sources or _other_directors(groups[a], groups[b]):
+                continue
+            pairs.add((abs(year_a - year_b), min(year_a, year_b), min(a, b), max(a, b)))
+    target = list(range(len(groups)))
+    moved: set[int] = set()
+    for _, _, a, b in sorted(pairs):
+        if not {a, b} & moved:
+            moved |= {a, b}
+            target[b] = a
+            counts.merged["same title, years differ within tolerance"] = (
+                counts.merged.get("same title, years differ within tolerance", 0) + 1
+            )
+    return _gathered(groups, target)
+
+
+def _join_undated(groups: list[_Group], counts: MergeCounts) -> list[_Group]:
+    by_key = _by_key(groups)
+    target = list(range(len(groups)))
+    for index, group in enumerate(groups):
+        if group.year is not None:
+            continue
+        dated = sorted({i for k in group.keys for i in by_key[k] if groups[i].year is not None})
+        agreeing = [i for i in dated if not _other_directors(group, groups[i])]
+        if len(dated) > 1:
+            agreeing = [i for i in agreeing if group.directors & groups[i].directors]
+        if len(agreeing) == 1:
+            target[index] = agreeing[0]
+            counts.merged["no year, one item of that title"] = counts.merged.get("no year, one item of that title", 0) + 1
+    return _gathered(groups, target)
+
+
+def _gathered(groups: list[_Group], target: list[int]) -> list[_Group]:
+    joined: dict[int, list[_Group]] = {}
+    for index, to in enumerate(target):
+        joined.setdefault(to, []).append(groups[index])
+    return [gs[0] if len(gs) == 1 else _Group([r for g in gs for r in g.records]) for gs in joined.values()]
+
+
+def _by_key(groups: list[_Group]) -> dict[str, list[int]]:
+    by_key: dict[str, list[int]] = defaultdict(list)
+    for index, group in enumerate(groups):
+        for key in group.keys:
+            by_key[key].append(index)
+    return by_key
+
+
+def _other_directors(a: _Group, b: _Group) -> bool:
+    return bool(a.directors and b.directors and not a.directors & b.directors)
+
+
+def _count_apart(groups: list[_Group], tolerance: int, counts: MergeCounts) -> None:
+    near = far = undated = 0
+    for sharing in _by_key(groups).values():
+        years = sorted(y for i in sharing if (y := groups[i].year) is not None)
+        gaps = [b - a for a, b in pairwise(years)]
+        near += sum(g <= tolerance for g in gaps)
+        far += sum(g > tolerance for g in gaps)
+        undated += sum(groups[i].year is None for i in sharing) if years else 0
+    reasons = {
+        "same title, years within tolerance, but one source has both or the directors differ": near,
+        "same title, years further apart": far,
+        "no year, several items of that title or another director": undated,
+    }
+    counts.apart = {reason: num for reason, num in reasons.items() if num}
+
+
+# ---- one item of many records ----------------------------------------------------------------------------------------
+
+
+def _item(group: _Group, trusted: set[str]) -> tuple[Item, Origin]:
+    records = sorted(group.records, key=_order)
+    titles = Counter(plain_title(r.title) for r in records)
+    per_key = Counter(name_key(r.title) for r in records)
+    key = min(per_key, key=lambda k: (-per_key[k], k))
+    title = min((t for t in titles if name_key(t) == key), key=lambda t: (-titles[t], -_care(t), t))
+    known = {key}
+    aliases = []
+    for other in sorted({plain_title(t) for r in records for t in (r.title, *r.aliases)}, key=lambda t: (-_care(t), t)):
+        if name_key(other) not in known:
+            known.add(name_key(other))
+            aliases.append(other)
+    names = sorted({n for r in records for n in r.attributes} - {DECADE})
+    attributes = {n: _united([r.attributes[n] for r in records if n in r.attributes]) for n in names}
+    attributes = {n: values for n, values in attributes.items() if values}
+    if group.year is not None:
+        attributes[DECADE] = (f"{group.year // 10 * 10}s",)
+    own = item_id(title, group.year)
+    ids = {item_id(t, r.year) for r in records for t in (r.title, *r.aliases)}
+    ids |= {i for r in records for i in r.other_ids}
+    by_source: dict[str, list[str]] = {}
+    facts: dict[str, Counter[str]] = {}
+    for record in records:
+        by_source.setdefault(record.source, []).append(record.source_id)
+        for name in [*record.attributes, *(["text"] if record.text else [])]:
+            if name != DECADE:
+                facts.setdefault(name, Counter())[record.source] += 1
+    item = Item(
+        id=own,
+        title=title,
+        year=group.year,
+        attributes=attributes,
+        text=max((r.text for r in records), key=lambda t: (len(t), t)),
+    )
+    origin = Origin(
+        id=own,
+        aliases=tuple(sorted(aliases)),
+        other_ids=tuple(sorted(ids - {own})),
+        external=tuple(sorted({e for r in records for e in r.external if e in trusted})),
+        records={s: tuple(ids) for s, ids in sorted(by_source.items())},
+        facts={n: dict(sorted(c.items())) for n, c in sorted(facts.items())},
+    )
+    return item, origin
+
+
+def _care(title: str) -> int:
+    """Of two spellings the one with accents and capitals is the more careful; one in capitals only is not."""
+    capitals = sum(c.isupper() for c in title)
+    return sum(not c.isascii() for c in title) + (0 if title.isupper() else min(capitals, len(title.split())))
+
+
+def _united(lists: Sequence[Sequence[str]]) -> tuple[str, ...]:
+    """The values of several lists: those that most lists have first, then those that stand further to the front."""
+    if len(lists) == 1:
+        return tuple(dict.fromkeys(v for v in lists[0] if v))
+    votes: Counter[str] = Counter()
+    place: dict[str, int] = {}
+    spelled: dict[str, Counter[str]] = {}
+    for values in lists:
+        seen: set[str] = set()
+        for value in values:
+            form = _form(value)
+            if value and form not in seen:
+                place[form] = min(place.get(form, len(seen)), len(seen))
+                seen.add(form)
+                votes[form] += 1
+                spelled.setdefault(form, Counter())[value] += 1
+    order = sorted(votes, key=lambda f: (-votes[f], place[f], f))
+    return tuple(min(spelled[f], key=lambda v: (-spelled[f][v], -_care(v), v)) for f in order)
+
+
+def _form(value: str) -> str:
+    return " ".join(fold(w) for w in value.split())
