@@ -479,7 +479,10 @@ def test_every_score_of_nothing_is_none() -> None:
 
 
 def test_every_score_is_defined_in_one_line() -> None:
-    assert {row.metric for row in all_rows_of_nothing()} | {"turns.bert_score"} == set(METRICS)
+    written_where_there_is_something = {"turns.bert_score"} | {
+        metric for metric in METRICS if metric.endswith(".format_retries")
+    }
+    assert {row.metric for row in all_rows_of_nothing()} | written_where_there_is_something == set(METRICS)
 
 
 def test_the_digest_of_the_data_depends_on_the_scenarios_and_their_order() -> None:

@@ -231,6 +231,10 @@ class SimulateConfig(ResumableOutput):
     """Conversations under way at once."""
     seed: int = 0
     """Seed of the run; with the scenario and the sample it gives each conversation's own."""
+    constrained: bool = True
+    """Hold models to the format of a turn and to titles of the catalog; what can't be read all the same is asked for again."""
+    exclude_rejected: bool = False
+    """A constrained recommender names nothing again that the user has turned down."""
     sampling: Sampling = Sampling()
 
 
@@ -261,6 +265,10 @@ class EvaluateConfig(Output):
     """Conversations under way at once."""
     seed: int = 0
     """Seed of sampling and of the bootstrap."""
+    constrained: bool = True
+    """Hold models to the format of a turn and to titles of the catalog; what can't be read all the same is asked for again."""
+    exclude_rejected: bool = False
+    """A constrained recommender names nothing again that the user has turned down."""
     sampling: Sampling = Sampling()
 
 
@@ -292,6 +300,10 @@ class ChatConfig(Config):
     """Seed of the conversation, and of which scenario is taken."""
     max_turns: int = Field(default=40, ge=2)
     """Turns of both sides after which the conversation ends."""
+    constrained: bool = True
+    """Hold models to the format of a turn and to titles of the catalog; what can't be read all the same is asked for again."""
+    exclude_rejected: bool = False
+    """A constrained recommender names nothing again that the user has turned down."""
     sampling: Sampling = Sampling()
 
 

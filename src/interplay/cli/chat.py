@@ -105,7 +105,15 @@ def chat(config: ChatConfig) -> int:
     if not scenarios:
         raise DataError(f"{config.data} holds no scenario")
     scenario = random.Random(config.seed).choice(scenarios)
-    loaded = load_from_spec(spec, role, sampling=config.sampling, catalog=corpus.catalog, max_batch=1)
+    loaded = load_from_spec(
+        spec,
+        role,
+        sampling=config.sampling,
+        catalog=corpus.catalog,
+        max_batch=1,
+        constrained=config.constrained,
+        exclude_rejected=config.exclude_rejected,
+    )
     person = Person(role.other, corpus.catalog)
     print(_HELP[person.role], file=sys.stderr)
     agents = {role: loaded.agent, person.role: person}

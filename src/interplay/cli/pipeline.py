@@ -200,18 +200,27 @@ def simulate(config: SimulateConfig) -> int:
     """`interplay simulate`: two agents talk on scenarios; the Run is scored."""
     corpus = Corpus.read(config.scenarios)
     scenarios = chosen(corpus, config.split, config.num_dialogues)
-    user = load_from_spec(
-        config.user, Role.USER, sampling=config.sampling, catalog=corpus.catalog, max_batch=config.concurrency
-    )
-    recommender = load_from_spec(
-        config.recommender, Role.RECOMMENDER, sampling=config.sampling, catalog=corpus.catalog, max_batch=config.concurrency
+    user, recommender = (
+        load_from_spec(
+            spec,
+            role,
+            sampling=config.sampling,
+            catalog=corpus.catalog,
+            max_batch=config.concurrency,
+            constrained=config.constrained,
+            exclude_rejected=config.exclude_rejected,
+        )
+        for spec, role in ((config.user, Role.USER), (config.recommender, Role.RECOMMENDER))
     )
     run, held = simulate_run(config, corpus.catalog, [s for s, _ in scenarios], user, recommender)
     dialogues = list(run.dialogues())
-    rows = score_simulation(run, dialogues, [s for s, _ in scenarios], corpus.catalog, user, recommender, config.seed)
+    rows = score_simulation(
+        run, dialogues, [s for s, _ in scenarios], corpus.catalog, user, recommender, config.seed, num_held=held
+    )
     endings = count_endings(dialogues)
     print(f"{len(dialogues)} conversations ({held} held now): {endings_text(endings)}")
     print_rows(rows)
+    print_retries(user, recommender)
     print(f"written to {run.path}")
     return 2 if endings[Ending.BACKEND_FAILURE] else 0
 
@@ -324,9 +333,22 @@ def score_simulation(
     user: LoadedAgent,
     recommender: LoadedAgent,
     seed: int,
+    *,
+    num_held: int | None = None,
 ) -> list[ScoreRow]:
-    """Score a simulated Run and write the rows into it."""
-    from interplay.evaluation.scoring import About, data_digest, simulation_rows
+    """Score a simulated Run and write the rows into it.
+
+    Args:
+        run: the Run.
+        dialogues: all of it.
+        scenarios: those they started from.
+        catalog: of their domain.
+        user: who spoke as the user.
+        recommender: who spoke as the recommender.
+        seed: of the intervals.
+        num_held: how many of the dialogues these very agents held, as far as they have counted; all by default.
+    """
+    from interplay.evaluation.scoring import About, data_digest, retry_rows, simulation_rows
     from interplay.evaluation.simulation import summarise
 
     about = About(
@@ -337,8 +359,32 @@ def score_simulation(
         data_digest=data_digest(scenarios),
     )
     rows = simulation_rows(summarise(dialogues, scenarios, catalog), about)
+    num_held = len(dialogues) if num_held is None else num_held
+    for loaded in (user, recommender):
+        rows += retry_rows(
+            "simulation",
+            retries_of(loaded),
+            about,
+            num_units=num_held,
+            num_skipped=len(dialogues) - num_held,
+            subject=loaded.agent.name,
+        )
     run.write_scores(rows)
     return rows
+
+
+def retries_of(loaded: LoadedAgent) -> Counter[str]:
+    """Answers of the agent that could not be read and were asked for again, by reason."""
+    return Counter(getattr(loaded.agent, "retries", {}))
+
+
+def print_retries(*agents: LoadedAgent) -> None:
+    """One line per agent that was asked again."""
+    for loaded in agents:
+        retries = retries_of(loaded)
+        if retries:
+            reasons = ", ".join(f"{reason} {number}" for reason, number in retries.most_common())
+            print(f"{loaded.agent.name}: {retries.total()} answers could not be read and were asked for again ({reasons})")
 
 
 def count_endings(dialogues: Iterable[Dialogue]) -> Counter[Ending]:
@@ -359,9 +405,18 @@ def evaluate(config: EvaluateConfig) -> int:
     spec, role = subject_of(config)
     corpus = Corpus.read(config.data)
     pairs = chosen(corpus, config.split, config.num_dialogues)
-    loaded = load_from_spec(spec, role, sampling=config.sampling, catalog=corpus.catalog, max_batch=config.concurrency)
+    loaded = load_from_spec(
+        spec,
+        role,
+        sampling=config.sampling,
+        catalog=corpus.catalog,
+        max_batch=config.concurrency,
+        constrained=config.constrained,
+        exclude_rejected=config.exclude_rejected,
+    )
     rows, path = evaluate_run(config, corpus, pairs, loaded)
     print_rows(rows)
+    print_retries(loaded)
     print(f"written to {path}")
     return 0
 
@@ -392,7 +447,7 @@ def evaluate_run(
     """Run one protocol and write its Run."""
     from interplay.evaluation.recommendation import recommend_at_gold_turn
     from interplay.evaluation.replay import replay, shuffled_attributes
-    from interplay.evaluation.scoring import About, data_digest, recommendation_rows, replay_rows, turn_rows
+    from interplay.evaluation.scoring import About, data_digest, recommendation_rows, replay_rows, retry_rows, turn_rows
     from interplay.evaluation.turns import predict_turns
 
     scenarios = [s for s, _ in pairs]
@@ -437,6 +492,7 @@ def evaluate_run(
                 await close(loaded)
 
     rows = asyncio.run(measure())
+    rows += retry_rows(config.protocol, retries_of(loaded), about, num_units=len(pairs))
     run.write_scores(rows)
     return rows, run.path
 

@@ -28,15 +28,18 @@ METRICS: dict[str, str] = {
     "replay.early_termination_rate": "share in which the user accepts something else",
     "replay.failure_rate": "share in which the user accepts nothing (format failures included)",
     "replay.format_failure_rate": "share ended by output that can't be read",
+    "replay.format_retries": "answers that could not be read and were asked for again (a number, not a share)",
     "turns.dist_4": "distinct 4-grams / all 4-grams over all turns",
     "turns.words_per_turn": "mean words of a turn",
     "turns.action_accuracy": "share of turns whose action is the logged one",
     "turns.format_failure_rate": "share of turns that can't be read",
+    "turns.format_retries": "answers that could not be read and were asked for again (a number, not a share)",
     "turns.bert_score": "mean BERTScore F1 with the logged turn",
     "recommendation.recall@1": "share of gold turns whose first named item is the gold item",
     "recommendation.no_item_rate": "share of gold turns that name no item",
     "recommendation.off_catalog_rate": "share of named titles that the catalog does not hold",
     "recommendation.format_failure_rate": "share of gold turns that can't be read",
+    "recommendation.format_retries": "answers that could not be read and were asked for again (a number, not a share)",
     "simulation.accept_rate": "share of conversations that end by an accept",
     "simulation.give_up_rate": "share that the user gives up",
     "simulation.turn_limit_rate": "share that reach the turn limit",
@@ -47,6 +50,7 @@ METRICS: dict[str, str] = {
     "simulation.recommender_words_per_turn": "mean words of a recommender turn",
     "simulation.goal_satisfaction": "share of accepts whose item has all target attributes",
     "simulation.off_catalog_rate": "share of titles named by the recommender that the catalog does not hold",
+    "simulation.format_retries": "answers that could not be read and were asked for again (a number, not a share)",
 }
 """Every metric of this toolkit and its definition in one line."""
 
@@ -107,6 +111,34 @@ def rows(estimates: Mapping[str, Estimate], about: About, *, subject: str | None
         )
         for metric, estimate in estimates.items()
     ]
+
+
+def retry_rows(
+    protocol: str,
+    retries: Mapping[str, int],
+    about: About,
+    *,
+    num_units: int,
+    num_skipped: int = 0,
+    subject: str | None = None,
+) -> list[ScoreRow]:
+    """How many answers were asked for again because they could not be read: one row, or none where there was none.
+
+    The failure rates count only those that could still not be read at the last attempt, so this row belongs beside them.
+
+    Args:
+        protocol: the metric's prefix, for example "simulation".
+        retries: by reason.
+        about: the fields that the rows share.
+        num_units: conversations that the number is about.
+        num_skipped: conversations of the Run that it is not about (those that an earlier invocation held).
+        subject: replaces `about.subject`.
+    """
+    total = sum(retries.values())
+    if not total:
+        return []
+    estimate = Estimate(float(total), None, None, num_units, num_skipped)
+    return rows({f"{protocol}.format_retries": estimate}, about, subject=subject)
 
 
 def replay_rows(outcomes: Sequence[ReplayOutcome], about: About) -> list[ScoreRow]:

@@ -39,25 +39,25 @@ def gbnf(role: Role, domain: Domain, titles: Collection[str] | None = None) -> s
     rules = [
         f"root ::= {_literal(ACTION_OPEN)} action {_literal(ACTION_CLOSE + RESPONSE_OPEN)} body {_literal(END_OF_TURN)}",
         f"action ::= {actions}",
-        f"visible ::= [^<{_BLANKS}]",
-        "any ::= [^<]",
+        f"words ::= [{_BLANKS}]* [^<{_BLANKS}] [^<]*",
     ]
-    if titles is None or len(titles) > MOST_TITLES:
-        named = "any-title"
-        rules.append(f"any-title ::= [{_BLANKS}]* visible any*")
-    else:
+    known = None
+    if titles is not None and len(titles) <= MOST_TITLES:
         tag = re.compile("|".join(map(re.escape, structural_tags(domain, notes=True))), re.IGNORECASE)
-        kept = sorted({title.strip() for title in titles if not tag.search(title)} - {""})
-        named = "known-title" if kept else ""
-        if kept:
-            rules.append(f"known-title ::= {' | '.join(map(_literal, kept))}")
-    if named:
-        rules += [
-            f"title ::= {_literal(opening)} {named} {_literal(closing)}",
-            f"body ::= [{_BLANKS}]* (visible | title) (any | title)*",
-        ]
-    else:
-        rules.append(f"body ::= [{_BLANKS}]* visible any*")
+        known = sorted({title.strip() for title in titles if not tag.search(title)} - {""})
+    if known == []:
+        return "\n".join([*rules, "body ::= words"]) + "\n"
+    # Stretches of text are followed by a "<" or nothing: no two ways to read one turn, also for engines that first cut the
+    # text into lexemes (llguidance).
+    rules += [
+        "body ::= words titles? | blank? titles",
+        f"blank ::= [{_BLANKS}]+",
+        "titles ::= title text? titles?",
+        "text ::= [^<]+",
+        f"title ::= {_literal(opening)} {'words' if known is None else 'known'} {_literal(closing)}",
+    ]
+    if known:
+        rules.append(f"known ::= {' | '.join(map(_literal, known))}")
     return "\n".join(rules) + "\n"
 
 

@@ -10,7 +10,7 @@ from pydantic import ValidationError
 
 from interplay.config import Sampling
 from interplay.errors import CheckpointError
-from interplay.simulation.model_agents import TokenAgent
+from interplay.simulation.model_agents import TokenAgent, titles_of
 from interplay.store import first_problem
 from interplay.types import DOMAINS, Catalog, Record, Role
 
@@ -87,7 +87,14 @@ def load_tokenizer(path: Path | str) -> "PreTrainedTokenizerFast":
 
 
 def load_agent(
-    path: Path, role: Role, *, sampling: Sampling, catalog: Catalog | None = None, max_batch: int = 64
+    path: Path,
+    role: Role,
+    *,
+    sampling: Sampling,
+    catalog: Catalog | None = None,
+    max_batch: int = 64,
+    constrained: bool = True,
+    exclude_rejected: bool = False,
 ) -> tuple[TokenAgent, CheckpointCard]:
     """An Agent that a trained model in this process speaks for.
 
@@ -97,13 +104,28 @@ def load_agent(
         sampling: how its tokens are drawn.
         catalog: links the titles it writes to items; without one they stay unlinked.
         max_batch: conversations decoded together at most.
+        constrained: hold it to the format of a turn and to titles of the catalog (without items: to any titles).
+        exclude_rejected: see `ModelAgent`.
 
     Raises:
         CheckpointError: it is missing, damaged, or of the other role.
+        ConfigError: no turn fits into `sampling.max_new_tokens`.
     """
     card = require_role(path, role)
     from interplay.backends.local import LocalBackend
     from interplay.formats.tokens import TokenFormat
 
     form = TokenFormat(load_tokenizer(path), DOMAINS[card.domain], notes=card.notes)
-    return TokenAgent(role, path.name, form, LocalBackend.load(path, max_batch=max_batch), sampling, catalog), card
+    backend = LocalBackend.load(path, max_batch=max_batch)
+    grammar = None
+    if constrained:
+        from interplay.formats.constraint import TurnGrammar
+        from interplay.formats.trie import load_trie
+
+        titles = titles_of(catalog)
+        trie = None if titles is None else load_trie(form, titles)
+        grammar = TurnGrammar(form, role, trie, vocab_size=backend.model.config.get_text_config().vocab_size)
+    agent = TokenAgent(
+        role, path.name, form, backend, sampling, catalog, turn_grammar=grammar, exclude_rejected=exclude_rejected
+    )
+    return agent, card

@@ -1,11 +1,24 @@
 """Agents that a language model speaks for: over the token rendering (trained models) or the chat rendering (servers)."""
 
-from interplay.backends.backend import Backend, Message, Request
+from collections import Counter
+from collections.abc import Callable, Collection, Iterable
+from dataclasses import replace
+from typing import Any, Generic, TypeVar
+
+from interplay.backends.backend import Backend, Completion, Message, Request
 from interplay.config import Sampling
-from interplay.errors import BackendError
+from interplay.errors import BackendError, FormatError
 from interplay.formats.chat import ChatFormat
+from interplay.formats.constraint import TurnConstraint, TurnGrammar, require_room
+from interplay.formats.gbnf import MOST_TITLES, gbnf
 from interplay.formats.tokens import TokenFormat
-from interplay.types import Catalog, Mention, Role, Turn, View, derive_seed
+from interplay.types import Action, Catalog, Mention, Role, Turn, View, derive_seed
+
+MOST_RETRIES = 2
+"""An answer that can't be read is asked for again this often at most (constrained agents only)."""
+
+FormT = TypeVar("FormT", TokenFormat, ChatFormat)
+AgentT = TypeVar("AgentT", bound="ModelAgent[Any]")
 
 
 def link_mentions(turn: Turn, catalog: Catalog | None) -> Turn:
@@ -19,32 +32,182 @@ def link_mentions(turn: Turn, catalog: Catalog | None) -> Turn:
     return turn.model_copy(update={"items": items})
 
 
-class TokenAgent:
-    """A trained model behind a backend that takes token ids."""
+def titles_of(catalog: Catalog | None) -> tuple[str, ...] | None:
+    """What may be named under constrained decoding: the label of every item; None (any title) where there is no item."""
+    return tuple(item.label for item in catalog) if catalog is not None and len(catalog) else None
+
+
+class ModelAgent(Generic[FormT]):
+    """What agents of both renderings have in common.
+
+    Args:
+        role: whom it speaks for.
+        name: written into every Dialogue.
+        form: renders Views and reads answers back.
+        backend: answers.
+        sampling: how tokens are drawn.
+        catalog: links the titles that are written, and says which may be.
+        constrained: ask backends for turns that can be read and name titles of the catalog only; an answer that can't be
+            read all the same is asked for again with another seed, up to MOST_RETRIES times.
+        exclude_rejected: whether a constrained recommender may not name again what the user has turned down.
+
+    Attributes:
+        retries: answers that could not be read and were asked for again, by `FormatError.reason`.
+    """
 
     def __init__(
-        self, role: Role, name: str, form: TokenFormat, backend: Backend, sampling: Sampling, catalog: Catalog | None
+        self,
+        role: Role,
+        name: str,
+        form: FormT,
+        backend: Backend,
+        sampling: Sampling,
+        catalog: Catalog | None,
+        *,
+        constrained: bool = False,
+        exclude_rejected: bool = False,
     ) -> None:
         self.role = role
         self.name = name
-        self.form = form
+        self.form: FormT = form
         self.backend = backend
         self.sampling = sampling
         self.catalog = catalog
+        self.constrained = constrained
+        self.exclude_rejected = exclude_rejected
+        self.retries: Counter[str] = Counter()
+        self.titles = titles_of(catalog)
+        self._grammar = gbnf(role, form.domain, self.titles) if constrained else None
+
+    def grammar(self, rejected: Collection[str]) -> str | None:
+        """The grammar of a turn without `rejected`; None when not constrained."""
+        if self._grammar is None or not rejected or self.titles is None or len(self.titles) > MOST_TITLES:
+            return self._grammar
+        return gbnf(self.role, self.form.domain, [title for title in self.titles if title not in rejected])
+
+    async def ask(self, request: Request, read: Callable[[Completion], Turn]) -> tuple[Turn, Completion]:
+        """An answer as a Turn with its mentions linked.
+
+        Args:
+            request: what is asked; its seed is that of the first attempt.
+            read: the Turn of an answer; raises FormatError.
+
+        Raises:
+            FormatError, ContextOverflow, BackendError: see Speaker.
+        """
+        # Without chance a second answer would be the first.
+        num_retries = MOST_RETRIES if self.constrained and request.sampling.temperature > 0 else 0
+        for attempt in range(num_retries + 1):
+            seed = derive_seed(request.seed, "retry", attempt) if attempt else request.seed
+            completion = await self.backend.complete(replace(request, seed=seed))
+            try:
+                return link_mentions(read(completion), self.catalog), completion
+            except FormatError as error:
+                if attempt == num_retries:
+                    raise
+                self.retries[error.reason] += 1
+        raise AssertionError("the last attempt returns or raises")
+
+
+class Rejected:
+    """What the user has turned down so far: titles of the catalog that a user's feedback followed.
+
+    An offer is every title of the recommender's latest turn that names any; feedback that does not accept turns it down.
+    """
+
+    def __init__(self, catalog: Catalog | None, turns: Iterable[Turn] = ()) -> None:
+        self.titles: set[str] = set()
+        """As written in conversation (`Item.label`)."""
+        self._catalog = catalog
+        self._offer: set[str] = set()
+        for turn in turns:
+            self.take(turn)
+
+    def take(self, turn: Turn) -> None:
+        """Take in the next turn, of either side."""
+        if turn.role is Role.USER:
+            if turn.action is Action.FEEDBACK:
+                self.titles |= self._offer
+        elif turn.items and self._catalog is not None:
+            catalog = self._catalog
+            items = (catalog.get(m.item_id) or catalog.find(t) for t, m in zip(turn.titles, turn.items, strict=True))
+            self._offer = {item.label for item in items if item is not None}
+
+
+class TokenAgent(ModelAgent[TokenFormat]):
+    """A trained model behind a backend that takes token ids.
+
+    Args:
+        role: see ModelAgent, as the rest.
+        name: see there.
+        form: see there.
+        backend: see there.
+        sampling: see there.
+        catalog: see there.
+        turn_grammar: what the model may say, token by token; None: anything.
+        exclude_rejected: see there.
+
+    Raises:
+        ConfigError: with `turn_grammar`: no turn fits into `sampling.max_new_tokens`.
+    """
+
+    def __init__(
+        self,
+        role: Role,
+        name: str,
+        form: TokenFormat,
+        backend: Backend,
+        sampling: Sampling,
+        catalog: Catalog | None,
+        *,
+        turn_grammar: TurnGrammar | None = None,
+        exclude_rejected: bool = False,
+    ) -> None:
+        is_constrained = turn_grammar is not None
+        super().__init__(
+            role, name, form, backend, sampling, catalog, constrained=is_constrained, exclude_rejected=exclude_rejected
+        )
+        if is_constrained:
+            require_room(sampling.max_new_tokens)
+        self.turn_grammar = turn_grammar
+        self._constraint = None if turn_grammar is None else turn_grammar.constraint()
+
+    def constraint(self, rejected: Collection[str]) -> TurnConstraint | None:
+        """What a turn without `rejected` may be made of; None when not constrained."""
+        if self.turn_grammar is None or not rejected:
+            return self._constraint
+        return self.turn_grammar.constraint(excluding=sorted(rejected))
 
     def begin(self, view: View, seed: int, session: str) -> "TokenSpeaker":
         """A Speaker that keeps the conversation's ids."""
         return TokenSpeaker(self, view, seed, session)
 
 
-class TokenSpeaker:
+class _ModelSpeaker(Generic[AgentT]):
+    """What Speakers of both renderings have in common."""
+
+    def __init__(self, agent: AgentT, view: View, seed: int, session: str) -> None:
+        self._agent = agent
+        self._view = view
+        self._seed = seed
+        self._session = session
+        self._rejected = Rejected(agent.catalog if self._excludes else None, view.turns)
+
+    @property
+    def _excludes(self) -> bool:
+        agent = self._agent
+        return agent.constrained and agent.exclude_rejected and agent.role is Role.RECOMMENDER
+
+    def end(self) -> None:
+        """Let the backend drop the conversation's cache."""
+        self._agent.backend.release(self._session)
+
+
+class TokenSpeaker(_ModelSpeaker[TokenAgent]):
     """One side of one conversation as a growing list of ids; the model's own turns keep the ids it sampled."""
 
     def __init__(self, agent: TokenAgent, view: View, seed: int, session: str) -> None:
-        self._agent = agent
-        self._seed = seed
-        self._session = session
-        self._view = view
+        super().__init__(agent, view, seed, session)
         self._ids = list(agent.form.render(view).ids)
         self._num_turns = len(view.turns)
 
@@ -56,59 +219,45 @@ class TokenSpeaker:
         """
         agent = self._agent
         prompt = (*self._ids, *agent.form.opening_ids(agent.role))
-        completion = await agent.backend.complete(
-            Request(
-                prompt=prompt,
-                sampling=agent.sampling,
-                seed=derive_seed(self._seed, self._num_turns),
-                session=self._session,
-                stop_ids=(agent.form.end_of_turn,),
-            )
+        request = Request(
+            prompt=prompt,
+            sampling=agent.sampling,
+            seed=derive_seed(self._seed, self._num_turns),
+            session=self._session,
+            stop_ids=(agent.form.end_of_turn,),
+            constraint=agent.constraint(self._rejected.titles),
+            grammar=agent.grammar(self._rejected.titles),
         )
-        if completion.ids is None:
-            raise BackendError(f"{agent.backend.name} returned no token ids; a trained model needs a backend that does")
-        turn = link_mentions(agent.form.parse(completion.ids, agent.role), agent.catalog)
-        self._ids = [*prompt, *completion.ids]
+        turn, completion = await agent.ask(request, lambda answer: agent.form.parse(self._ids_of(answer), agent.role))
+        self._ids = [*prompt, *self._ids_of(completion)]
         self._num_turns += 1
+        self._rejected.take(turn)
         return turn
+
+    def _ids_of(self, completion: Completion) -> tuple[int, ...]:
+        if completion.ids is None:
+            name = self._agent.backend.name
+            raise BackendError(f"{name} returned no token ids; a trained model needs a backend that does")
+        return completion.ids
 
     def hear(self, turn: Turn) -> None:
         """Append the other side's turn."""
         form = self._agent.form
         self._ids += form.opening_ids(turn.role) + form.turn_ids(turn) + form.note_ids(self._view, turn)
         self._num_turns += 1
-
-    def end(self) -> None:
-        """Let the backend drop the conversation's cache."""
-        self._agent.backend.release(self._session)
+        self._rejected.take(turn)
 
 
-class ChatAgent:
+class ChatAgent(ModelAgent[ChatFormat]):
     """An instruction-tuned model behind a backend that takes chat messages: the zero-shot baseline of either role."""
-
-    def __init__(
-        self, role: Role, name: str, form: ChatFormat, backend: Backend, sampling: Sampling, catalog: Catalog | None
-    ) -> None:
-        self.role = role
-        self.name = name
-        self.form = form
-        self.backend = backend
-        self.sampling = sampling
-        self.catalog = catalog
 
     def begin(self, view: View, seed: int, session: str) -> "ChatSpeaker":
         """A Speaker that keeps the conversation's View."""
         return ChatSpeaker(self, view, seed, session)
 
 
-class ChatSpeaker:
+class ChatSpeaker(_ModelSpeaker[ChatAgent]):
     """One side of one conversation as a View that grows."""
-
-    def __init__(self, agent: ChatAgent, view: View, seed: int, session: str) -> None:
-        self._agent = agent
-        self._view = view
-        self._seed = seed
-        self._session = session
 
     async def speak(self) -> Turn:
         """The model's next turn.
@@ -117,23 +266,20 @@ class ChatSpeaker:
             FormatError, ContextOverflow, BackendError: see Speaker.
         """
         agent = self._agent
-        completion = await agent.backend.complete(
-            Request(
-                prompt=tuple(Message(m.role, m.content) for m in agent.form.messages(self._view)),
-                sampling=agent.sampling,
-                seed=derive_seed(self._seed, len(self._view.turns)),
-                session=self._session,
-                stop_text=agent.form.stop_text,
-            )
+        request = Request(
+            prompt=tuple(Message(m.role, m.content) for m in agent.form.messages(self._view)),
+            sampling=agent.sampling,
+            seed=derive_seed(self._seed, len(self._view.turns)),
+            session=self._session,
+            stop_text=agent.form.stop_text,
+            grammar=agent.grammar(self._rejected.titles),
         )
-        turn = link_mentions(agent.form.parse(completion.text, agent.role), agent.catalog)
+        turn, _ = await agent.ask(request, lambda answer: agent.form.parse(answer.text, agent.role))
         self._view = self._view.after(turn)
+        self._rejected.take(turn)
         return turn
 
     def hear(self, turn: Turn) -> None:
         """Add the other side's turn to the View."""
         self._view = self._view.after(turn)
-
-    def end(self) -> None:
-        """Let the backend drop the conversation's cache."""
-        self._agent.backend.release(self._session)
+        self._rejected.take(turn)

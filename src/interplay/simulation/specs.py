@@ -20,7 +20,16 @@ class LoadedAgent:
     """Changes when the agent changes: for a trained model its card's hash, otherwise the spec itself."""
 
 
-def load_from_spec(spec: str, role: Role, *, sampling: Sampling, catalog: Catalog, max_batch: int) -> LoadedAgent:
+def load_from_spec(
+    spec: str,
+    role: Role,
+    *,
+    sampling: Sampling,
+    catalog: Catalog,
+    max_batch: int,
+    constrained: bool = True,
+    exclude_rejected: bool = False,
+) -> LoadedAgent:
     """The Agent that `spec` names.
 
     Args:
@@ -29,6 +38,8 @@ def load_from_spec(spec: str, role: Role, *, sampling: Sampling, catalog: Catalo
         sampling: how tokens are drawn; not used by agenda agents.
         catalog: the items that can be recommended and linked.
         max_batch: conversations decoded together, or requests under way at a server, at most.
+        constrained: hold models to the format of a turn and to titles of the catalog; see docs/backends.md for who can.
+        exclude_rejected: whether a constrained recommender may not name again what the user has turned down.
 
     Raises:
         InputError: there is no such agent, or it is of the other role or another domain.
@@ -52,12 +63,29 @@ def load_from_spec(spec: str, role: Role, *, sampling: Sampling, catalog: Catalo
                 f"{spec} names a server but no model; write URL#MODEL, for example http://localhost:8000/v1#my-model"
             )
         backend = HttpBackend(url, model, max_concurrency=max_batch)
-        chat = ChatAgent(role, model, ChatFormat(catalog.domain), backend, sampling, catalog)
+        chat = ChatAgent(
+            role,
+            model,
+            ChatFormat(catalog.domain),
+            backend,
+            sampling,
+            catalog,
+            constrained=constrained,
+            exclude_rejected=exclude_rejected,
+        )
         return LoadedAgent(chat, None, f"{spec} prompts {prompts_digest()}")
     from interplay.simulation.checkpoint import load_agent
     from interplay.types import content_hash
 
-    trained, card = load_agent(Path(spec), role, sampling=sampling, catalog=catalog, max_batch=max_batch)
+    trained, card = load_agent(
+        Path(spec),
+        role,
+        sampling=sampling,
+        catalog=catalog,
+        max_batch=max_batch,
+        constrained=constrained,
+        exclude_rejected=exclude_rejected,
+    )
     if card.domain != catalog.domain.name:
         raise InputError(
             f"{spec} was trained on the {card.domain} domain; these scenarios are of the {catalog.domain.name} domain"
