@@ -1,0 +1,1 @@
+"""What `benchmarks/simulate.py` compares: one workload, several engines, each run in a process of its own."""
