@@ -144,7 +144,7 @@ class TitleTrie:
         try:
             with np.load(path, allow_pickle=False) as arrays:  # the archive's own checksums are verified here
                 trie = cls(**{f.name: arrays[f.name] for f in fields(cls)})
-        except (zipfile.BadZipFile, KeyError, EOFError, NotImplementedError, TypeError, AttributeError) as error:
+        except (zipfile.BadZipFile, KeyError, EOFError, RuntimeError, TypeError, AttributeError) as error:
             raise ValueError(f"{path} is damaged ({error})") from None
         num_nodes = len(trie.token)
         if num_nodes == 0 or len(trie.first) != num_nodes + 1 or trie.first[0] != 1 or trie.first[-1] != num_nodes:
