@@ -70,7 +70,7 @@ class BuiltCatalog:
             DataError: there is none, it is empty or damaged, or two items have one id.
         """
         items, origins = read_items(path), read_origins(path)
-        card = next((read_json(path / n) for n in (MARKER, "corpus.json") if (path / n).is_file()), {})
+        card: dict[str, Any] = next((read_json(path / n) for n in (MARKER, "corpus.json") if (path / n).is_file()), {})
         domain = DOMAINS.get(str(card.get("domain", "movie")))
         if domain is None:
             raise DataError(f"{path}: unknown domain {card['domain']}; accepted: {', '.join(DOMAINS)}")

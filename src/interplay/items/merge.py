@@ -16,9 +16,10 @@ the earliest); the other ids are kept in `Origin.other_ids` and never come to me
 gave stays good whatever sources are added.
 """
 
-from collections import Counter, defaultdict
-from collections.abc import Iterable, Sequence
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
 from itertools import combinations, pairwise
 
 from pydantic import Field
@@ -83,10 +84,11 @@ class Merged:
 class _Group:
     """Records taken for one item, and what follows from all of them together."""
 
-    __slots__ = ("directors", "keys", "records", "sources", "year")
+    __slots__ = ("directors", "keys", "placed", "records", "sources", "year")
 
-    def __init__(self, records: Sequence[SourceRecord]) -> None:
-        self.records = list(records)
+    def __init__(self, placed: Sequence[tuple[int, SourceRecord]]) -> None:
+        self.placed = sorted(placed, key=lambda pair: pair[0])
+        records = self.records = [r for _, r in self.placed]
         if len(records) == 1:
             record = records[0]
             self.keys = set(record.keys)
@@ -107,10 +109,10 @@ def merge(records: Iterable[SourceRecord], *, year_tolerance: int = YEAR_TOLERAN
         records: from any number of sources, in any order.
         year_tolerance: see the module; 0 merges equal years only.
     """
-    given = sorted(records, key=_order)
+    given = _in_order(records)
     counts = MergeCounts(records=dict(sorted(Counter(r.source for r in given).items())))
     trusted = _trusted_external(given)
-    groups = [_Group([r]) for r in given]
+    groups = [_Group([(place, r)]) for place, r in enumerate(given)]
     first = True
     while True:
         before = len(groups)
@@ -147,9 +149,17 @@ def record_of(item: Item, origin: Origin | None, source: str) -> SourceRecord:
     )
 
 
-def _order(record: SourceRecord) -> tuple[object, ...]:
+def _in_order(records: Iterable[SourceRecord]) -> list[SourceRecord]:
+    """The records in an order that is their own: by source and id, and where those are equal, by all they say."""
+    by_id: dict[tuple[str, str], list[SourceRecord]] = {}
+    for record in records:
+        by_id.setdefault((record.source, record.source_id), []).append(record)
+    return [r for key in sorted(by_id) for r in (sorted(by_id[key], key=_all_of) if len(by_id[key]) > 1 else by_id[key])]
+
+
+def _all_of(record: SourceRecord) -> tuple[object, ...]:
     attributes = sorted((k, tuple(v)) for k, v in record.attributes.items())
-    return (record.source, record.source_id, record.title, record.year or 0, record.aliases, attributes, record.text)
+    return (record.title, record.year or 0, record.aliases, attributes, record.text, record.external, record.other_ids)
 
 
 def _folded(names: Iterable[str]) -> set[str]:
@@ -197,7 +207,7 @@ def _join_same(groups: list[_Group], trusted: set[str], counts: MergeCounts) -> 
             a, b = root(index), root(other)
             if a != b:
                 parent[max(a, b)] = min(a, b)
-                counts.merged[reason] = counts.merged.get(reason, 0) + 1
+                _add(counts.merged, reason)
     return _gathered(groups, [root(i) for i in range(len(groups))])
 
 
@@ -218,9 +228,7 @@ def _join_near_years(groups: list[_Group], tolerance: int, counts: MergeCounts) 
         if not {a, b} & moved:
             moved |= {a, b}
             target[b] = a
-            counts.merged["same title, years differ within tolerance"] = (
-                counts.merged.get("same title, years differ within tolerance", 0) + 1
-            )
+            _add(counts.merged, "same title, years differ within tolerance")
     return _gathered(groups, target)
 
 
@@ -236,7 +244,7 @@ def _join_undated(groups: list[_Group], counts: MergeCounts) -> list[_Group]:
             agreeing = [i for i in agreeing if group.directors & groups[i].directors]
         if len(agreeing) == 1:
             target[index] = agreeing[0]
-            counts.merged["no year, one item of that title"] = counts.merged.get("no year, one item of that title", 0) + 1
+            _add(counts.merged, "no year, one item of that title")
     return _gathered(groups, target)
 
 
@@ -244,14 +252,14 @@ def _gathered(groups: list[_Group], target: list[int]) -> list[_Group]:
     joined: dict[int, list[_Group]] = {}
     for index, to in enumerate(target):
         joined.setdefault(to, []).append(groups[index])
-    return [gs[0] if len(gs) == 1 else _Group([r for g in gs for r in g.records]) for gs in joined.values()]
+    return [gs[0] if len(gs) == 1 else _Group([p for g in gs for p in g.placed]) for gs in joined.values()]
 
 
 def _by_key(groups: list[_Group]) -> dict[str, list[int]]:
-    by_key: dict[str, list[int]] = defaultdict(list)
+    by_key: dict[str, list[int]] = {}
     for index, group in enumerate(groups):
         for key in group.keys:
-            by_key[key].append(index)
+            by_key.setdefault(key, []).append(index)
     return by_key
 
 
@@ -279,32 +287,36 @@ def _count_apart(groups: list[_Group], tolerance: int, counts: MergeCounts) -> N
 
 
 def _item(group: _Group, trusted: set[str]) -> tuple[Item, Origin]:
-    records = sorted(group.records, key=_order)
-    titles = Counter(plain_title(r.title) for r in records)
-    per_key = Counter(name_key(r.title) for r in records)
-    key = min(per_key, key=lambda k: (-per_key[k], k))
-    title = min((t for t in titles if name_key(t) == key), key=lambda t: (-titles[t], -_care(t), t))
-    known = {key}
-    aliases = []
-    for other in sorted({plain_title(t) for r in records for t in (r.title, *r.aliases)}, key=lambda t: (-_care(t), t)):
-        if name_key(other) not in known:
-            known.add(name_key(other))
-            aliases.append(other)
-    names = sorted({n for r in records for n in r.attributes} - {DECADE})
-    attributes = {n: _united([r.attributes[n] for r in records if n in r.attributes]) for n in names}
-    attributes = {n: values for n, values in attributes.items() if values}
+    records = group.records
+    written = [(plain_title(t), name_key(t)) for r in records for t in (r.title, *r.aliases)]
+    if len(records) == 1:
+        title, key = written[0]
+    else:
+        mains = [(plain_title(r.title), name_key(r.title)) for r in records]
+        per_key = Counter(k for _, k in mains)
+        key = min(per_key, key=lambda k: (-per_key[k], k))
+        title = _usual_spelling(Counter(t for t, k in mains if k == key))
+    aliases = {}
+    for other in {k for _, k in written} - {key}:
+        aliases[other] = _usual_spelling(Counter(dict.fromkeys((t for t, k in written if k == other), 1)))
+    lists: dict[str, list[Sequence[str]]] = {}
+    by_source: dict[str, list[str]] = {}
+    facts: dict[str, dict[str, int]] = {}
+    for record in records:
+        by_source.setdefault(record.source, []).append(record.source_id)
+        for name, values in record.attributes.items():
+            if name != DECADE and values:
+                lists.setdefault(name, []).append(values)
+                _add(facts.setdefault(name, {}), record.source)
+        if record.text:
+            _add(facts.setdefault("text", {}), record.source)
+    attributes = {n: _united(lists[n]) for n in sorted(lists)}
     if group.year is not None:
         attributes[DECADE] = (f"{group.year // 10 * 10}s",)
     own = item_id(title, group.year)
     ids = {item_id(t, r.year) for r in records for t in (r.title, *r.aliases)}
-    ids |= {i for r in records for i in r.other_ids}
-    by_source: dict[str, list[str]] = {}
-    facts: dict[str, Counter[str]] = {}
-    for record in records:
-        by_source.setdefault(record.source, []).append(record.source_id)
-        for name in [*record.attributes, *(["text"] if record.text else [])]:
-            if name != DECADE:
-                facts.setdefault(name, Counter())[record.source] += 1
+    ids.update(i for r in records for i in r.other_ids)
+    ids.discard(own)
     item = Item(
         id=own,
         title=title,
@@ -314,8 +326,8 @@ def _item(group: _Group, trusted: set[str]) -> tuple[Item, Origin]:
     )
     origin = Origin(
         id=own,
-        aliases=tuple(sorted(aliases)),
-        other_ids=tuple(sorted(ids - {own})),
+        aliases=tuple(sorted(aliases.values())),
+        other_ids=tuple(sorted(ids)),
         external=tuple(sorted({e for r in records for e in r.external if e in trusted})),
         records={s: tuple(ids) for s, ids in sorted(by_source.items())},
         facts={n: dict(sorted(c.items())) for n, c in sorted(facts.items())},
@@ -323,6 +335,18 @@ def _item(group: _Group, trusted: set[str]) -> tuple[Item, Origin]:
     return item, origin
 
 
+def _add(counts: dict[str, int], name: str) -> None:
+    counts[name] = counts.get(name, 0) + 1
+
+
+def _usual_spelling(spelled: Mapping[str, int]) -> str:
+    """Of several spellings of one form the most frequent; of equals the most careful, then the first by alphabet."""
+    if len(spelled) == 1:
+        return next(iter(spelled))
+    return min(spelled, key=lambda t: (-spelled[t], -_care(t), t))
+
+
+@lru_cache(maxsize=300_000)
 def _care(title: str) -> int:
     """Of two spellings the one with accents and capitals is the more careful; one in capitals only is not."""
     capitals = sum(c.isupper() for c in title)
@@ -331,11 +355,11 @@ def _care(title: str) -> int:
 
 def _united(lists: Sequence[Sequence[str]]) -> tuple[str, ...]:
     """The values of several lists: those that most lists have first, then those that stand further to the front."""
-    if len(lists) == 1:
+    if len(lists) == 1 or all(values == lists[0] for values in lists):
         return tuple(dict.fromkeys(v for v in lists[0] if v))
-    votes: Counter[str] = Counter()
+    votes: dict[str, int] = {}
     place: dict[str, int] = {}
-    spelled: dict[str, Counter[str]] = {}
+    spelled: dict[str, dict[str, int]] = {}
     for values in lists:
         seen: set[str] = set()
         for value in values:
@@ -343,11 +367,11 @@ def _united(lists: Sequence[Sequence[str]]) -> tuple[str, ...]:
             if value and form not in seen:
                 place[form] = min(place.get(form, len(seen)), len(seen))
                 seen.add(form)
-                votes[form] += 1
-                spelled.setdefault(form, Counter())[value] += 1
-    order = sorted(votes, key=lambda f: (-votes[f], place[f], f))
-    return tuple(min(spelled[f], key=lambda v: (-spelled[f][v], -_care(v), v)) for f in order)
+                _add(votes, form)
+                _add(spelled.setdefault(form, {}), value)
+    return tuple(_usual_spelling(spelled[f]) for f in sorted(votes, key=lambda f: (-votes[f], place[f], f)))
 
 
+@lru_cache(maxsize=300_000)
 def _form(value: str) -> str:
     return " ".join(fold(w) for w in value.split())

@@ -28,7 +28,7 @@ _ROMAN = {
         start=1,
     )
 }
-_BEFORE_A_NUMBER = frozenset({"part", "episode", "chapter", "volume", "act", "phase", "book"})
+BEFORE_A_NUMBER = frozenset({"part", "episode", "chapter", "volume", "act", "phase", "book"})
 _NUMBER_WORDS = {w: str(n) for n, w in enumerate(("one", "two", "three", "four", "five", "six", "seven"), start=1)}
 _SAME = {"&": "and", "vol": "volume", "vs": "v", "versus": "v", "pt": "part"}
 
@@ -74,7 +74,7 @@ def forms(words: Sequence[str]) -> tuple[str, ...]:
         return tuple(words)
     out: list[str] = []
     for index, word in enumerate(words):
-        after_part = index > 0 and words[index - 1] in _BEFORE_A_NUMBER
+        after_part = index > 0 and words[index - 1] in BEFORE_A_NUMBER
         is_last = index == len(words) - 1
         if after_part and word in _NUMBER_WORDS:
             out.append(_NUMBER_WORDS[word])
@@ -96,6 +96,7 @@ def name_words(title: str) -> tuple[str, ...]:
     return words[1:] if len(words) > 1 and words[0] in ARTICLES else words
 
 
+@lru_cache(maxsize=300_000)
 def name_key(title: str) -> str:
     """`name_words` as one string; for a title of nothing but punctuation, a hash of it.
 
@@ -108,6 +109,7 @@ def name_key(title: str) -> str:
     return "#" + hashlib.sha256(" ".join(title.split()).encode()).hexdigest()[:8]
 
 
+@lru_cache(maxsize=300_000)
 def plain_title(title: str) -> str:
     """A title with single blanks and its article in front.
 
