@@ -17,7 +17,7 @@ from interplay.cli.progress import Progress
 from interplay.config import DataConfig, EvaluateConfig, ReportConfig, SimulateConfig, TrainConfig
 from interplay.corpora.corpus import Corpus
 from interplay.errors import ConfigError, DataError
-from interplay.simulation.specs import LoadedAgent, load_from_spec
+from interplay.simulation.specs import LoadedAgent, load_from_spec, split_server
 from interplay.store import Run, write_records
 from interplay.types import Catalog, Dialogue, Ending, Role, Scenario, ScoreRow, Split
 
@@ -108,9 +108,7 @@ def server_completions(spec: str) -> Any:
     from interplay.errors import InterplayError
     from interplay.types import derive_seed
 
-    url, _, model = spec.partition("#")
-    if not model:
-        raise ConfigError(f"--annotate-with {spec} names no model; write URL#MODEL")
+    url, model = split_server(spec)
 
     def complete(prompts: list[str]) -> list[str | None]:
         async def ask_all() -> list[str | None]:

@@ -4,10 +4,11 @@
 """
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from pydantic import ValidationError
 
+from interplay.backends.backend import Backend
 from interplay.config import Sampling
 from interplay.errors import CheckpointError
 from interplay.simulation.model_agents import TokenAgent, titles_of
@@ -95,6 +96,7 @@ def load_agent(
     max_batch: int = 64,
     constrained: bool = True,
     exclude_rejected: bool = False,
+    engine: Literal["local", "vllm"] = "local",
 ) -> tuple[TokenAgent, CheckpointCard]:
     """An Agent that a trained model in this process speaks for.
 
@@ -106,17 +108,30 @@ def load_agent(
         max_batch: conversations decoded together at most.
         constrained: hold it to the format of a turn and to titles of the catalog (without items: to any titles).
         exclude_rejected: see `ModelAgent`.
+        engine: what runs the model: transformers in this process, or vLLM.
 
     Raises:
         CheckpointError: it is missing, damaged, or of the other role.
+        MissingExtra, BackendError: `engine` is vLLM, which is not installed or does not start.
         ConfigError: no turn fits into `sampling.max_new_tokens`.
     """
     card = require_role(path, role)
-    from interplay.backends.local import LocalBackend
     from interplay.formats.tokens import TokenFormat
 
     form = TokenFormat(load_tokenizer(path), DOMAINS[card.domain], notes=card.notes)
-    backend = LocalBackend.load(path, max_batch=max_batch)
+    backend: Backend
+    if engine == "vllm":
+        from transformers import AutoConfig
+
+        from interplay.backends.vllm import VllmBackend
+
+        backend = VllmBackend.load(path, max_batch=max_batch)
+        model_config = AutoConfig.from_pretrained(path, trust_remote_code=False)
+    else:
+        from interplay.backends.local import LocalBackend
+
+        backend = local = LocalBackend.load(path, max_batch=max_batch)
+        model_config = local.model.config
     grammar = None
     if constrained:
         from interplay.formats.constraint import TurnGrammar
@@ -124,7 +139,7 @@ def load_agent(
 
         titles = titles_of(catalog)
         trie = None if titles is None else load_trie(form, titles)
-        grammar = TurnGrammar(form, role, trie, vocab_size=backend.model.config.get_text_config().vocab_size)
+        grammar = TurnGrammar(form, role, trie, vocab_size=model_config.get_text_config().vocab_size)
     agent = TokenAgent(
         role, path.name, form, backend, sampling, catalog, turn_grammar=grammar, exclude_rejected=exclude_rejected
     )

@@ -1,4 +1,11 @@
-"""From what a person writes to an Agent: a trained model's path, "agenda", or URL#MODEL of an OpenAI-compatible server."""
+"""From what a person writes to an Agent.
+
+- `agenda`: the rules
+- `PATH`: a trained model in this process
+- `vllm:PATH`: a trained model in vLLM's engine
+- `URL#MODEL`: a model behind an OpenAI-compatible server
+- `URL,URL#MODEL`: the same model behind several servers
+"""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -7,6 +14,9 @@ from interplay.config import Sampling
 from interplay.errors import InputError
 from interplay.simulation.agents import Agent
 from interplay.types import Catalog, Role
+
+VLLM = "vllm:"
+"""Before a trained model's path: it runs in vLLM's engine."""
 
 
 @dataclass(slots=True, frozen=True)
@@ -33,7 +43,7 @@ def load_from_spec(
     """The Agent that `spec` names.
 
     Args:
-        spec: a directory made by `interplay train`, "agenda", or URL#MODEL.
+        spec: see the module.
         role: whom it speaks for.
         sampling: how tokens are drawn; not used by agenda agents.
         catalog: the items that can be recommended and linked.
@@ -53,16 +63,12 @@ def load_from_spec(
         agent: Agent = AgendaUser(catalog) if role is Role.USER else RuleRecommender(catalog)
         return LoadedAgent(agent, None, spec)
     if spec.startswith(("http://", "https://")):
-        from interplay.backends.http import HttpBackend
+        from interplay.backends.http import MAX_CONCURRENCY, HttpBackend
         from interplay.formats.chat import ChatFormat, prompts_digest
         from interplay.simulation.model_agents import ChatAgent
 
-        url, hash_mark, model = spec.partition("#")
-        if not hash_mark or not model:
-            raise InputError(
-                f"{spec} names a server but no model; write URL#MODEL, for example http://localhost:8000/v1#my-model"
-            )
-        backend = HttpBackend(url, model, max_concurrency=max_batch)
+        url, model = split_server(spec)
+        backend = HttpBackend(url, model, max_concurrency=min(max_batch, MAX_CONCURRENCY))
         chat = ChatAgent(
             role,
             model,
@@ -77,17 +83,31 @@ def load_from_spec(
     from interplay.simulation.checkpoint import load_agent
     from interplay.types import content_hash
 
+    path = spec.removeprefix(VLLM)
     trained, card = load_agent(
-        Path(spec),
+        Path(path),
         role,
         sampling=sampling,
         catalog=catalog,
         max_batch=max_batch,
         constrained=constrained,
         exclude_rejected=exclude_rejected,
+        engine="local" if path == spec else "vllm",
     )
     if card.domain != catalog.domain.name:
         raise InputError(
             f"{spec} was trained on the {card.domain} domain; these scenarios are of the {catalog.domain.name} domain"
         )
     return LoadedAgent(trained, card.with_persona, f"{spec} {content_hash(card.model_dump(mode='json'))}")
+
+
+def split_server(spec: str) -> tuple[str, str]:
+    """The base URL (or several, with commas between them) and the model's name of URL#MODEL.
+
+    Raises:
+        InputError: it names no model. The URL is not repeated: a password may stand in it.
+    """
+    url, _, model = spec.partition("#")
+    if not model:
+        raise InputError("a server is given without a model; write URL#MODEL, for example http://localhost:8000/v1#my-model")
+    return url, model
