@@ -12,9 +12,9 @@ import re
 import tomllib
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, ClassVar, Literal, TypeVar, get_args, get_origin
+from typing import Annotated, Any, ClassVar, Literal, TypeVar, get_args, get_origin
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 from pydantic_settings import (
     BaseSettings,
     CliApp,
@@ -29,6 +29,21 @@ from interplay.errors import ConfigError
 from interplay.store import first_problem
 
 ConfigT = TypeVar("ConfigT", bound="Config")
+
+
+def _without_secrets(spec: str) -> str:
+    for url in spec.partition("#")[0].split(","):
+        if "://" in url and ("@" in url or "?" in url):
+            # Not repeated here, and nothing is written or printed of a config that holds it.
+            raise ConfigError(
+                "a URL holds a user name, a password or a query; write http(s)://HOST[:PORT][/PATH]#MODEL, "
+                "and put the key into the environment variable OPENAI_API_KEY"
+            )
+    return spec
+
+
+AgentSpec = Annotated[str, AfterValidator(_without_secrets)]
+"""Who speaks: a trained model's path, vllm:PATH, "agenda", or URL#MODEL (several URLs with commas between them)."""
 
 
 class Section(BaseModel):
@@ -129,7 +144,7 @@ class DataConfig(Output):
     """How many conversations to make; "agenda" only."""
     num_items: int | None = Field(default=None, ge=100)
     """Movies of the bundled catalog to talk about, drawn by the seed; all by default. "agenda" only."""
-    annotate_with: str | None = None
+    annotate_with: AgentSpec | None = None
     """An LLM that writes general preferences and target attributes (URL#MODEL, OpenAI-compatible); by default rules do."""
     seed: int = 0
     """Seed of the splits and of the agenda conversations."""
@@ -209,10 +224,10 @@ class TrainConfig(ResumableOutput):
 class SimulateConfig(ResumableOutput):
     """Let a user simulator and a recommender talk on scenarios."""
 
-    user: str
-    """A trained user, "agenda", or URL#MODEL of an OpenAI-compatible server."""
-    recommender: str
-    """A trained recommender, "agenda", or URL#MODEL of an OpenAI-compatible server."""
+    user: AgentSpec
+    """A trained user (PATH, or vllm:PATH for vLLM's engine), "agenda", or URL#MODEL (URL,URL#MODEL for several servers)."""
+    recommender: AgentSpec
+    """A trained recommender (PATH, or vllm:PATH for vLLM's engine), "agenda", or URL#MODEL (URL,URL#MODEL for several servers)."""
     scenarios: Path
     """Data directory whose scenarios are played."""
     split: Literal["train", "valid", "test"] = "test"
@@ -245,9 +260,9 @@ class EvaluateConfig(Output):
 
     protocol: CliPositionalArg[Literal["replay", "turns", "recommendation"]]
     """replay: does the user accept the right item; turns: quality of single turns; recommendation: is the gold item named."""
-    user: str | None = None
+    user: AgentSpec | None = None
     """The user to measure (replay, turns): a trained user, "agenda", or URL#MODEL."""
-    recommender: str | None = None
+    recommender: AgentSpec | None = None
     """The recommender to measure (turns, recommendation): a trained recommender, "agenda", or URL#MODEL."""
     data: Path
     """Data directory with the logged conversations."""
@@ -288,9 +303,9 @@ class ReportConfig(Output):
 class ChatConfig(Config):
     """Take either side of a conversation in the terminal."""
 
-    user: str | None = None
+    user: AgentSpec | None = None
     """The user to talk to (you recommend): a trained user, "agenda", or URL#MODEL."""
-    recommender: str | None = None
+    recommender: AgentSpec | None = None
     """The recommender to talk to (you are the user): a trained recommender, "agenda", or URL#MODEL."""
     data: Path
     """Data directory: its catalog, and a test scenario for the simulated user."""
@@ -305,6 +320,45 @@ class ChatConfig(Config):
     exclude_rejected: bool = False
     """A constrained recommender names nothing again that the user has turned down."""
     sampling: Sampling = Sampling()
+
+
+class ItemsBuildConfig(Output):
+    """Build a catalog from several sources, with duplicates merged."""
+
+    sources: list[str]
+    """bundled, movielens:PATH, wikipedia:PATH, redial:PATH, opendialkg:PATH, data:PATH, csv:PATH, jsonl:PATH, parquet:PATH."""
+    map: list[str] = []
+    """Columns of a csv, jsonl or parquet source, FIELD=COLUMN or FIELD=COLUMN:SEPARATOR: title=Name year=Year genre=Tags:|."""
+    domain: Literal["movie", "book", "song", "restaurant", "product"] = "movie"
+    """What the items are."""
+    year_tolerance: int = Field(default=1, ge=0, le=5)
+    """Years by which two sources may differ about one item."""
+
+
+class ItemsShowConfig(Config):
+    """Print what a catalog knows of a title or an id."""
+
+    positional = "title"
+
+    title: CliPositionalArg[str]
+    """A title (with or without a year), an id, or SOURCE:ID."""
+    catalog: Path
+    """A catalog (interplay items build) or a data directory."""
+    num: int = Field(default=5, ge=1)
+    """Items or suggestions shown at most."""
+
+
+class ItemsLinkConfig(Config):
+    """Find the items of a catalog in a text, and say why each was linked or not."""
+
+    positional = "text"
+
+    text: CliPositionalArg[str]
+    """The text; "-" reads one text per line from the standard input and prints one line of JSON for each."""
+    catalog: Path
+    """A catalog (interplay items build) or a data directory."""
+    year_tolerance: int = Field(default=2, ge=0, le=5)
+    """Years by which a written year may differ from the item's."""
 
 
 class QuickstartConfig(Output):

@@ -12,6 +12,7 @@ from interplay.errors import InputError, InterplayError
 VERBS = {
     "quickstart": "everything below on the bundled corpus with tiny models: offline, a few minutes",
     "data": "read a corpus, label actions, derive scenarios, split it",
+    "items": "catalogs of items: build, show, link text to them",
     "train": "train a user simulator, a recommender, or a base of both",
     "simulate": "let a user simulator and a recommender talk",
     "evaluate": "measure against logged conversations: replay, turns, recommendation",

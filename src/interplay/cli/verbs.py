@@ -41,6 +41,10 @@ def run_verb(verb: str, args: Sequence[str]) -> int:
 
             config = parse_config(configs.ChatConfig, args, prog)
             return _resolved(config) or chat(config)
+        case "items":
+            from interplay.cli.items import run_items
+
+            return run_items(args, _resolved)
         case "quickstart":
             from interplay.cli.quickstart import quickstart
 
