@@ -119,3 +119,12 @@ def test_help_shows_the_field_docstrings(capsys):
 @pytest.mark.parametrize("recipe", sorted(Path("recipes").glob("*.toml")), ids=lambda p: p.name)
 def test_every_recipe_parses(recipe):
     assert parse("user", "--data", "d", "--out", "o", "--config", str(recipe)).learning_rate > 0
+
+
+def test_models_are_constrained_unless_told_otherwise() -> None:
+    given = ["--user", "agenda", "--recommender", "agenda", "--scenarios", "d", "--out", "o"]
+    config = parse_config(SimulateConfig, given, "interplay simulate")
+    assert (config.constrained, config.exclude_rejected) == (True, False)
+    config = parse_config(SimulateConfig, [*given, "--no-constrained", "--exclude-rejected"], "interplay simulate")
+    assert (config.constrained, config.exclude_rejected) == (False, True)
+    assert config.record()["constrained"] is False

@@ -18,6 +18,7 @@ from interplay.evaluation.scoring import (
     data_digest,
     recommendation_rows,
     replay_rows,
+    retry_rows,
     simulation_rows,
     turn_rows,
 )
@@ -504,3 +505,10 @@ def test_an_error_that_is_no_fault_of_a_model_comes_out_as_itself() -> None:
 
     with pytest.raises(KeyError, match="a bug"):
         asyncio.run(in_order(range(4), do))
+
+
+def test_answers_asked_for_again_have_a_row_of_their_own_only_where_there_were_any() -> None:
+    (row,) = retry_rows("simulation", {"cut-off": 2, "no-action": 1}, ABOUT, num_units=10, num_skipped=4, subject="model")
+    assert (row.metric, row.value, row.low, row.n, row.num_skipped) == ("simulation.format_retries", 3.0, None, 10, 4)
+    assert row.subject == "model"
+    assert retry_rows("simulation", {}, ABOUT, num_units=10) == []
