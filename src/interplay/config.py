@@ -225,9 +225,9 @@ class SimulateConfig(ResumableOutput):
     """Let a user simulator and a recommender talk on scenarios."""
 
     user: AgentSpec
-    """A trained user (PATH, or vllm:PATH for vLLM's engine), "agenda", or URL#MODEL (URL,URL#MODEL for several servers)."""
+    """A trained user (PATH; vllm:PATH for vLLM's engine), "agenda", or URL#MODEL (URL,URL#MODEL for several servers)."""
     recommender: AgentSpec
-    """A trained recommender (PATH, or vllm:PATH for vLLM's engine), "agenda", or URL#MODEL (URL,URL#MODEL for several servers)."""
+    """A trained recommender (PATH; vllm:PATH for vLLM's engine), "agenda", or URL#MODEL (URL,URL#MODEL for several servers)."""
     scenarios: Path
     """Data directory whose scenarios are played."""
     split: Literal["train", "valid", "test"] = "test"

@@ -7,6 +7,7 @@ again. The key comes from an environment variable and appears in no message.
 
 import asyncio
 import ipaddress
+import json
 import logging
 import math
 import os
@@ -18,7 +19,7 @@ from enum import Enum
 from random import Random
 from time import time
 from typing import TYPE_CHECKING, Literal, TypeVar
-from urllib.parse import urlsplit
+from urllib.parse import quote, urlsplit
 
 from pydantic import BaseModel, Field
 
@@ -521,9 +522,10 @@ class HttpBackend:
                 try:
                     reply = await server.client.post(path, cast_to=object, body=probe | _as_form(form, _PROBE_GRAMMAR))
                 except APIStatusError as error:
-                    if error.status_code in _REFUSALS:
-                        continue
-                    raise
+                    if error.status_code in _RETRIED_STATUSES or error.status_code in (401, 403, 404):
+                        raise
+                    # Refused, or (500, 501) more than the server could handle: either way it is not taken.
+                    continue
                 if _said(reply) == _PROBE_WORD:
                     found = form
                     break
@@ -579,9 +581,13 @@ class HttpBackend:
         """One line about an error, cut to a readable length, with the key taken out: servers like to repeat it."""
         body = getattr(error, "body", None)
         text = body["message"] if isinstance(body, dict) and isinstance(body.get("message"), str) else str(error)
-        text = " ".join((text or type(error).__name__).split())
         key = self._pool.servers[0].client.api_key
-        return text.replace(key, "***")[:300] if key != _NO_KEY else text[:300]
+        if key != _NO_KEY:
+            # Also as it reads when the message quotes the server's words.
+            for spelling in (key, repr(key)[1:-1], json.dumps(key)[1:-1], quote(key), quote(key, safe="")):
+                text = text.replace(spelling, "***")
+        text = " ".join((text or type(error).__name__).split())
+        return text[:300]
 
     def _unusable(self, url: str, what: str) -> BackendError:
         return BackendError(f"{url} answered 200 with {what}; check the URL and docs/backends.md")
