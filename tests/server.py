@@ -79,11 +79,16 @@ class FakeServer:
         self.delay_s = 0.0
         self.required_key: str | None = None
         self.models: list[str] | None = ["tiny"]
+        self.owned_by: str | None = None
+        self.grammar_field: str | None = None
+        """The field in which it takes grammars (of a single word); other fields it does not know it ignores."""
+        self.refused_fields: tuple[str, ...] = ()
+        """Fields that it answers with 400."""
         self.tells_ids = self.tells_logprobs = True
         self.tells_stop_reason = False
         self.raw_reply: Response | None = None
         self.finish_reason: str | None = None
-        self.reply_text: Callable[[Body], str] = lambda body: f"seed {body['seed']}"
+        self.reply_text: Callable[[Body], str] = lambda body: f"seed {body.get('seed')}"
         self.reply_ids: Callable[[Body], list[int]] = lambda body: [7, 8, 9]
 
     def fail(
@@ -121,7 +126,7 @@ class FakeServer:
             return refusal
         if self.models is None:
             return JSONResponse({"error": {"message": "no such route"}}, status_code=500)
-        return JSONResponse({"data": [{"id": name} for name in self.models]})
+        return JSONResponse({"data": [{"id": name, "owned_by": self.owned_by} for name in self.models]})
 
     async def _chat(self, request: Request) -> Response:
         return await self._answer(request, self._chat_choice)
@@ -142,6 +147,8 @@ class FakeServer:
                 return await self._break(request, fault)
             if self.models is not None and body["model"] not in self.models:
                 return JSONResponse({"error": {"message": f"The model {body['model']} does not exist"}}, status_code=404)
+            if refused := [name for name in self.refused_fields if name in body]:
+                return JSONResponse({"error": {"message": f"unknown field {refused[0]}"}}, status_code=400)
             await asyncio.sleep(self.delay_s)
             if self.raw_reply is not None:
                 return self.raw_reply
@@ -166,7 +173,7 @@ class FakeServer:
         return JSONResponse({"error": fault.error}, status_code=fault.status or 500, headers=headers)
 
     def _chat_choice(self, body: Body) -> Body:
-        text, met = self.reply_text(body), None
+        text, met = self._forced_word(body) or self.reply_text(body), None
         for stop in body.get("stop", ()):
             if stop in text:
                 text, met = text[: text.index(stop)], stop
@@ -175,6 +182,12 @@ class FakeServer:
         if self.tells_stop_reason:
             choice["stop_reason"] = met
         return choice
+
+    def _forced_word(self, body: Body) -> str | None:
+        grammar = body.get(self.grammar_field) if self.grammar_field else None
+        if isinstance(grammar, dict):
+            grammar = grammar["grammar"]
+        return None if grammar is None else str(grammar).partition('"')[2].partition('"')[0]
 
     def _ids_choice(self, body: Body) -> Body:
         ids = self.reply_ids(body)

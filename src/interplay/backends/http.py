@@ -139,13 +139,12 @@ class _Endpoint(Server):
         self.client = client
         self.asking = asyncio.Lock()
         self.kind: _Kind | None = None
-        self.forms: dict[str, _Form] = {}
-        """How it takes a grammar, by route; a route that was not asked is missing."""
+        self.form: _Form | None = None
 
     def unlearn(self) -> None:
         """It was away: what comes back may be another one."""
         self.kind = None
-        self.forms = {}
+        self.form = None
 
 
 class HttpBackend:
@@ -458,7 +457,8 @@ class HttpBackend:
         body = body | self._beyond_openai(server, await self._kind_of(server), request)
         if request.grammar is None:
             return await server.client.post(path, cast_to=object, body=body)
-        form = await self._form_of(server, path, request)
+        # A grammar of text can't ask for special tokens, and it is for those that prompts of ids are sent.
+        form = await self._form_of(server, path) if "messages" in body else _Form.NONE
         if form is not _Form.NONE:
             try:
                 return await server.client.post(path, cast_to=object, body=body | _as_form(form, request.grammar))
@@ -469,7 +469,7 @@ class HttpBackend:
             reply = await server.client.post(path, cast_to=object, body=body)
             # Only now is it known that the grammar was at fault, and not the request.
             _LOG.warning("%s refuses the grammar (%s); from here on it is asked without", server.url, refusal)
-            server.forms[path] = _Form.NONE
+            server.form = _Form.NONE
         else:
             reply = await server.client.post(path, cast_to=object, body=body)
         self.num_unconstrained += 1
@@ -502,21 +502,22 @@ class HttpBackend:
         repetition = "repeat_penalty" if kind is _Kind.LLAMA_CPP else "repetition_penalty"
         return {"min_p": request.sampling.min_p, "top_k": -1, repetition: 1.0}
 
-    async def _form_of(self, server: _Endpoint, path: str, request: Request) -> _Form:
-        """How the server takes a grammar: asked once per route, with a grammar that allows a single word.
+    async def _form_of(self, server: _Endpoint, path: str) -> _Form:
+        """How the server takes a grammar: asked once, with a grammar that allows a single word.
 
         A server that ignores the field, as the OpenAI protocol allows, says something else.
         """
         from openai import APIStatusError
 
         async with server.asking:
-            if path in server.forms:
-                return server.forms[path]
-            probe: dict[str, object] = {"model": self.model, "max_tokens": 16, "temperature": 0.0}
-            if isinstance(request.prompt[0], Message):
-                probe["messages"] = [{"role": "user", "content": "Say a word."}]
-            else:
-                probe["prompt"] = [request.prompt[0]]
+            if server.form is not None:
+                return server.form
+            probe = {
+                "model": self.model,
+                "messages": [{"role": "user", "content": "Say a word."}],
+                "max_tokens": 16,
+                "temperature": 0.0,
+            }
             found = _Form.NONE
             for form in (_Form.STRUCTURED_OUTPUTS, _Form.GRAMMAR):
                 try:
@@ -531,7 +532,7 @@ class HttpBackend:
                     break
             if found is _Form.NONE:
                 _LOG.warning("%s takes no grammar; its output is parsed as it comes", server.url)
-            server.forms[path] = found
+            server.form = found
             return found
 
     # ---- faults and answers ------------------------------------------------------------------------------------------
@@ -642,13 +643,9 @@ def _as_form(form: _Form, grammar: str) -> dict[str, object]:
 
 
 def _said(reply: object) -> str | None:
-    """The text of a reply of either route; None when it has none."""
+    """The text of a chat reply; None when it has none."""
     try:
         return (_ChatReply.model_validate(reply).choices[0].message.content or "").strip()
-    except ValueError:
-        pass
-    try:
-        return _IdsReply.model_validate(reply).choices[0].text.strip()
     except ValueError:
         return None
 
