@@ -112,17 +112,19 @@ class TurnGrammar:
             return TurnConstraint(self, None)
         trie = self.titles
         if only is not None:
-            trie = TitleTrie.build([self._ids(trie, title) for title in only], self.closing)
-        paths = (trie.path((*self.form.encode_text(title.strip()), self.closing)) for title in excluding)
+            trie = TitleTrie.build(self._rows_of(trie, [title.strip() for title in only]), self.closing)
+        rows = self.form.encode_texts([title.strip() for title in excluding])
+        paths = (trie.path((*row, self.closing)) for row in rows)
         return TurnConstraint(self, TitlesLeft(trie, [path for path in paths if path is not None]))
 
-    def _ids(self, trie: TitleTrie, title: str) -> list[int]:
-        ids = self.form.encode_text(title.strip())
-        if trie.path((*ids, self.closing)) is not None:
-            return ids
-        if title_rows(self.form, [title.strip()]):
-            raise ValueError(f"the catalog holds no {title!r}")
-        return []  # a title that can't be written was left out of the catalog's trie as well
+    def _rows_of(self, trie: TitleTrie, titles: list[str]) -> list[list[int]]:
+        rows = []
+        for title, row in zip(titles, self.form.encode_texts(titles), strict=True):
+            if trie.path((*row, self.closing)) is not None:
+                rows.append(row)
+            elif title_rows(self.form, [title]):  # others can't be written, and were left out of the catalog's trie as well
+                raise ValueError(f"the catalog holds no {title!r}")
+        return rows
 
 
 class TurnConstraint:
