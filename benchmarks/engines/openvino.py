@@ -9,9 +9,8 @@ import os
 from pathlib import Path
 from typing import Any
 
-from interplay.backends.backend import Completion, Request
-
 from engines.workload import Workload, play
+from interplay.backends.backend import Completion, Request
 
 CACHE_GB = 2
 """For each of the two models; more than any run here fills, so that nothing is ever evicted."""

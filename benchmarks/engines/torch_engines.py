@@ -7,11 +7,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
-from interplay.backends.local import LocalBackend
-from interplay.types import Role
 
 from engines.shapes import SHAPES, build
 from engines.workload import Workload, play
+from interplay.backends.local import LocalBackend
+from interplay.types import Role
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 Said = dict[int, list[list[int]]]
 
 
-def _models(job: dict[str, Any]) -> "tuple[PreTrainedModel, PreTrainedModel]":
+def models_of(job: dict[str, Any]) -> "tuple[PreTrainedModel, PreTrainedModel]":
     """The user's and the recommender's model."""
     torch.set_num_threads(job["threads"])
     shape = SHAPES[job["shape"]]
@@ -38,7 +38,7 @@ def write(job: dict[str, Any]) -> dict[str, Any]:
 
 def ours(job: dict[str, Any]) -> dict[str, Any]:
     """The package's in-process backend."""
-    user, recommender = _models(job)
+    user, recommender = models_of(job)
     workload = Workload.from_json(job["workload"])
     warm = Workload.from_json({**job["workload"], "conversations": job["warm_up"], "seed": 10_000})
     counted = _count_tokens(user, recommender)
@@ -100,7 +100,7 @@ Answer = Callable[["PreTrainedModel", list[list[int]], list[int]], list[list[int
 
 @torch.inference_mode()
 def _with_histories(job: dict[str, Any], *, group: int, answer: Answer) -> dict[str, Any]:
-    models = dict(zip((Role.USER, Role.RECOMMENDER), _models(job), strict=True))
+    models = dict(zip((Role.USER, Role.RECOMMENDER), models_of(job), strict=True))
     workload = Workload.from_json(job["workload"])
 
     def hold(load: Workload, members: range, turns: int) -> list[list[list[int]]]:
