@@ -134,12 +134,14 @@ class DataConfig(Output):
     """Which corpus; "agenda" is made on the spot, "run" is an earlier Run."""
     source: Path | None = None
     """Directory of the corpus files; by default $INTERPLAY_DATA/CORPUS. A Run for "run"; not used by "agenda"."""
-    split_by: Literal["target", "user", "dialogue"] = "target"
+    split_by: Literal["target", "user", "worker", "dialogue"] = "target"
     """What must not be shared between the test split and the others."""
     valid_fraction: float = Field(default=0.05, ge=0, lt=1)
     """Share of conversations for validation."""
     test_fraction: float = Field(default=0.1, ge=0, lt=1)
     """Share of conversations for testing."""
+    whole: bool = False
+    """Keep the turns after the accepted item (for rankers); a simulation's conversation ends there."""
     num_dialogues: int = Field(default=2000, ge=1)
     """How many conversations to make; "agenda" only."""
     num_items: int | None = Field(default=None, ge=100)

@@ -279,6 +279,8 @@ class Scenario(Record):
     """Identifies the conversation in its corpus."""
     user_id: str | None = None
     """The person who spoke as the user, where the corpus tells."""
+    recommender_id: str | None = None
+    """The person who spoke as the recommender in the log, where the corpus tells; not part of the key."""
     persona: Persona
     targets: tuple[Target, ...] = ()
     """Hidden from both roles. Empty when the source conversation ended without an accepted item."""
@@ -300,7 +302,7 @@ class Scenario(Record):
     @cached_property
     def key(self) -> str:
         """Content hash: the identity of the scenario."""
-        return content_hash(self.model_dump(mode="json"))
+        return content_hash(self.model_dump(mode="json", exclude={"recommender_id"}))
 
 
 class Mention(Record):

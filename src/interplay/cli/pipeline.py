@@ -97,6 +97,7 @@ def load_real(config: DataConfig) -> Corpus:
         valid_fraction=config.valid_fraction,
         test_fraction=config.test_fraction,
         seed=config.seed,
+        whole=config.whole,
     )
 
 

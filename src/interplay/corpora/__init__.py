@@ -12,7 +12,7 @@ from interplay.corpora import inspired, opendialkg, pearl, redial, run
 from interplay.corpora.annotators import Annotator, RuleAnnotator
 from interplay.corpora.assemble import Loaded, Tools
 from interplay.corpora.corpus import Corpus
-from interplay.corpora.splits import SplitBy, assign_splits, overlap_report
+from interplay.corpora.splits import SplitBy, assign_splits, overlap_report, split_by_worker
 from interplay.corpora.tagger import ActionTagger, RuleTagger, load_tagger
 from interplay.errors import DataError
 
@@ -46,6 +46,7 @@ def load_corpus(
     valid_fraction: float = 0.1,
     test_fraction: float = 0.1,
     seed: int = 0,
+    whole: bool = False,
 ) -> Corpus:
     """Read a corpus, derive its scenarios and divide it.
 
@@ -59,6 +60,7 @@ def load_corpus(
         valid_fraction: share of the conversations, [0, 1).
         test_fraction: share of the conversations, [0, 1).
         seed: of the draw of the splits; nothing else is random.
+        whole: keep the turns after the accepted item, which a simulation has no place for but a ranker learns from.
 
     Raises:
         DataError: the name is unknown, or the files are missing, damaged or of another corpus.
@@ -76,10 +78,18 @@ def load_corpus(
             )
         return made
 
-    loaded = LOADERS[name](path, Tools(tagger, make_tagger, annotator or RuleAnnotator()))
-    scenarios = assign_splits(loaded.scenarios, split_by, valid_fraction, test_fraction, seed)
+    loaded = LOADERS[name](path, Tools(tagger, make_tagger, annotator or RuleAnnotator(), whole))
+    logs = loaded.dialogues
+    if split_by == "worker":
+        splits = split_by_worker(loaded.scenarios, valid_fraction, test_fraction, seed)
+        both = [(s.model_copy(update={"split": p}), d) for s, d, p in zip(loaded.scenarios, logs, splits, strict=True) if p]
+        loaded.counts.dropped["one speaker belongs to another split than the other"] = len(logs) - len(both)
+        loaded.counts.dialogues_kept = len(both)
+        scenarios, logs = [s for s, _ in both], [d for _, d in both]
+    else:
+        scenarios = assign_splits(loaded.scenarios, split_by, valid_fraction, test_fraction, seed)
     # The split is part of the scenario's key.
-    dialogues = [d.model_copy(update={"scenario_key": s.key}) for d, s in zip(loaded.dialogues, scenarios, strict=True)]
+    dialogues = [d.model_copy(update={"scenario_key": s.key}) for d, s in zip(logs, scenarios, strict=True)]
     overlap = overlap_report(scenarios, dialogues)
     return Corpus(loaded.name, dialogues, scenarios, loaded.catalog, loaded.counts, overlap)
 

@@ -44,6 +44,7 @@ class Conversation:
     """Whether it is left out when the user seems to accept but no accepted item could be linked: it is no giving up."""
     opinions: dict[str, bool] = field(default_factory=dict)
     """Whether the user likes an item, by id, where the corpus tells."""
+    recommender_id: str | None = None
     known_items: tuple[KnownItem, ...] | None = None
     """The persona's known items where the corpus brings its own."""
     general_preferences: str | None = None
@@ -68,6 +69,8 @@ class Tools:
     given_tagger: ActionTagger | None
     make_tagger: Callable[[], ActionTagger]
     annotator: Annotator
+    whole: bool = False
+    """Whether the turns after the end are kept; the ending is then unknown."""
 
     @cached_property
     def tagger(self) -> ActionTagger:
@@ -113,6 +116,8 @@ def assemble(name: str, conversations: Iterable[Conversation], catalog: Catalog,
         ):
             counts.drop("accepted item could not be linked")
             continue
+        if tools.whole:
+            closed = Closed(list(turns), list(actions), None, closed.target, 0)
         if closed.num_cut:
             counts.note("turns cut after the end", closed.num_cut)
         counts.note(f"ended {closed.ending.value if closed.ending else 'openly'}")
@@ -127,6 +132,7 @@ def assemble(name: str, conversations: Iterable[Conversation], catalog: Catalog,
             split=Split.TRAIN,
             source_id=conversation.source_id,
             user_id=conversation.user_id,
+            recommender_id=conversation.recommender_id,
             persona=persona,
             targets=() if target is None else (Target(item_id=target.id, title=target.label),),
         )

@@ -94,6 +94,7 @@ def _conversation(key: str, record: dict[str, Any], catalog: Catalog, counts: Co
     return Conversation(
         source_id=key,
         user_id=str(user),
+        recommender_id=str(record["respondentWorkerId"]),
         messages=messages,
         wanted=None if form is None else _wanted(form, messages),
         opinions={} if form is None else {i: a["liked"] == 1 for i, a in form.items() if a.get("liked") in (0, 1)},

@@ -7,8 +7,8 @@ from typing import Any, Literal
 from interplay.titles import title_key
 from interplay.types import Dialogue, Scenario, Split
 
-SplitBy = Literal["target", "user", "dialogue"]
-"""What the test split shares with no other: target titles, users, or nothing but the dialogues themselves."""
+SplitBy = Literal["target", "user", "worker", "dialogue"]
+"""What the test split shares with no other: target titles, users, people on either side, or nothing but the dialogues."""
 
 
 def assign_splits(
@@ -26,7 +26,7 @@ def assign_splits(
 
     Args:
         scenarios: in any split.
-        by: see `SplitBy`.
+        by: see `SplitBy`; for "worker" there is `split_by_worker`, which must leave conversations out.
         valid_fraction: share of the conversations, [0, 1).
         test_fraction: share of the conversations, [0, 1).
         seed: of the draw.
@@ -56,6 +56,68 @@ def assign_splits(
                 left.append(group)
         groups = left
     return [s if s.split is split_of[i] else s.model_copy(update={"split": split_of[i]}) for i, s in enumerate(scenarios)]
+
+
+def split_by_worker(
+    scenarios: Sequence[Scenario], valid_fraction: float = 0.1, test_fraction: float = 0.1, seed: int = 0
+) -> list[Split | None]:
+    """The split of each scenario so that no person, on either side, speaks in two splits.
+
+    Crowd workers all talk with one another, so conversations between people of two splits belong to neither and are left
+    out. To leave out few, the people of a split are grown together: from one drawn at random, always the one next who has
+    the largest share of his conversations with those already in. The test is drawn first and does not depend on
+    `valid_fraction`; with 0, train is everything that shares no one with the test.
+
+    Args:
+        scenarios: in any split; where a person is not told, he is taken for one who speaks here only.
+        valid_fraction: share of the conversations, [0, 1).
+        test_fraction: share of the conversations, [0, 1).
+        seed: of the draw.
+
+    Returns:
+        One per scenario; None where it is left out.
+
+    Raises:
+        ValueError: the fractions leave nothing to train on.
+    """
+    if valid_fraction < 0 or test_fraction < 0 or valid_fraction + test_fraction >= 1:
+        raise ValueError(
+            f"valid_fraction {valid_fraction} and test_fraction {test_fraction} must be >= 0 and sum to less than 1"
+        )
+    pairs = [(s.user_id or f"user of {i}", s.recommender_id or f"recommender of {i}") for i, s in enumerate(scenarios)]
+    rng = random.Random(seed)
+    splits: list[Split | None] = [Split.TRAIN] * len(pairs)
+    for split, fraction in ((Split.TEST, test_fraction), (Split.VALID, valid_fraction)):
+        open_pairs = [i for i, s in enumerate(splits) if s is Split.TRAIN]
+        people = _grown([pairs[i] for i in open_pairs], round(fraction * len(pairs)), rng)
+        for i in open_pairs:
+            inside = [name in people for name in pairs[i]]
+            splits[i] = split if all(inside) else None if any(inside) else Split.TRAIN
+    return splits
+
+
+def _grown(pairs: Sequence[tuple[str, str]], goal: int, rng: random.Random) -> set[str]:
+    """People who have at least `goal` conversations among themselves, or all people."""
+    links: dict[str, dict[str, int]] = {}
+    for a, b in pairs:
+        links.setdefault(a, {})[b] = links.get(a, {}).get(b, 0) + 1
+        if a != b:
+            links.setdefault(b, {})[a] = links.get(b, {}).get(a, 0) + 1
+    degree = {name: sum(others.values()) for name, others in links.items()}
+    people: set[str] = set()
+    edge: dict[str, int] = {}
+    inside = 0
+    while inside < goal and len(people) < len(links):
+        if edge:
+            name = max(sorted(edge), key=lambda n: (edge[n] / degree[n], edge[n]))
+        else:
+            name = rng.choice(sorted(links.keys() - people, key=lambda n: (len(n), n)))
+        inside += edge.pop(name, 0) + links[name].get(name, 0)
+        people.add(name)
+        for other, num in links[name].items():
+            if other not in people:
+                edge[other] = edge.get(other, 0) + num
+    return people
 
 
 def _groups(scenarios: Sequence[Scenario], by: SplitBy) -> Iterable[list[int]]:
