@@ -1,5 +1,6 @@
-"""What a completion may be made of, token by token: the protocol between the formats that know the rules and the backends
-that draw. Knows nothing of either.
+"""What a completion may be made of, token by token.
+
+The protocol between the formats that know the rules and the backends that draw. Knows nothing of either.
 """
 
 from typing import NamedTuple, Protocol

@@ -1,38 +1,42 @@
-"""The in-process backend: one transformers model, requests of all conversations answered in batches.
+"""The in-process backend: an engine that decodes many conversations with one transformers model.
 
-Token ids in, token ids out. Requests that are outstanding together are decoded together; each row draws from its own
-generator, so an answer depends on its own request and, up to rounding of the logits, on nothing else. Batches are
-formed only when every coroutine has said what it wants, and one batch runs at a time in the whole process: which
-requests share a batch does not depend on timing, so two runs with one seed agree to the last bit.
+Each conversation side keeps its keys and values in a slot between its turns, so every token goes through the model once.
+Requests join and leave the running batch at every step; tokens of first prompts, of turns just heard and of decoding go
+through the model together, as one row without padding. The engines of one process (the user's and the recommender's) step
+in rounds, side by side in threads of their own, and finished completions are handed over between rounds, when every
+coroutine has said what it wants next. What a batch is made of does not depend on timing, so two runs with one seed agree.
 """
 
 import asyncio
 import random
+import warnings
+from collections import deque
 from collections.abc import Sequence
-from dataclasses import dataclass
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 from weakref import WeakKeyDictionary
 
 import torch
 
+from interplay.backends.attention import CompiledSlots, Piece, ServedModel, Slots, TorchSlots
 from interplay.backends.backend import Completion, Request
+from interplay.backends.sampling import Draws, draw
 from interplay.errors import BackendError, CheckpointError, ContextOverflow
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
-# Event-loop turns after which every coroutine that could run has run: a finished conversation hands its slot to the
+# Event-loop turns after which every coroutine that could run has run: a finished conversation hands its place to the
 # next scenario, which asks its agent, which asks the backend; each hand-over takes one or two turns.
 _SETTLE = 10
 
-_ONE_AT_A_TIME: WeakKeyDictionary[asyncio.AbstractEventLoop, asyncio.Lock] = WeakKeyDictionary()
+FIRST_CAPACITY = 512
+"""Tokens a slot has room for at first; it doubles when a conversation needs more."""
 
-
-@dataclass(slots=True)
-class _Waiting:
-    request: Request
-    answer: "asyncio.Future[Completion]"
+_STEP_COST = 48
+"""What a forward pass costs besides its tokens, in tokens: how much more a round lets the engine with the shorter step do."""
 
 
 def pick_device() -> torch.device:
@@ -44,233 +48,559 @@ def pick_device() -> torch.device:
     return torch.device("cpu")
 
 
-def _roomy_cache(config: Any, capacity: int) -> Any:
-    """A key-value cache of full-attention layers with room for `capacity` tokens, so that a step writes one column.
+def pick_dtype(device: torch.device, num_parameters: int) -> torch.dtype:
+    """bfloat16 on accelerators and on CPUs that multiply it; float32 otherwise and for models too small to gain by it."""
+    if device.type != "cpu":
+        return torch.bfloat16
+    has_bf16 = torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
+    return torch.bfloat16 if has_bf16 and num_parameters > 50_000_000 else torch.float32
 
-    The library's DynamicCache copies everything that is cached at every step, which at these sizes costs more than the
-    model. Models with other kinds of layers get the library's cache.
-    """
-    from transformers import DynamicCache
-    from transformers.cache_utils import DynamicLayer
 
-    class RoomyLayer(DynamicLayer):  # type: ignore[no-untyped-call]  # its base has an untyped __init_subclass__
-        room: tuple[torch.Tensor, torch.Tensor]
+@dataclass(slots=True, eq=False)
+class _Session:
+    """One conversation side: what its slot holds."""
 
-        def update(
-            self, key_states: torch.Tensor, value_states: torch.Tensor, *args: Any, **kwargs: Any
-        ) -> tuple[torch.Tensor, torch.Tensor]:
-            if not self.is_initialized:
-                self.lazy_initialization(key_states, value_states)
-                rows, heads, _, size = key_states.shape
-                self.room = (
-                    key_states.new_empty(rows, heads, capacity, size),
-                    value_states.new_empty(rows, heads, capacity, size),
-                )
-            begin = self.get_seq_length()
-            end = begin + key_states.shape[-2]
-            for room, states in zip(self.room, (key_states, value_states), strict=True):
-                room[:, :, begin:end] = states
-            self.keys, self.values = (room[:, :, :end] for room in self.room)
-            return self.keys, self.values
+    slot: int | None = None
+    ids: list[int] = field(default_factory=list)
+    """Tokens whose keys and values lie in the slot."""
+    run: "_Run | None" = None
+    last_used: int = 0
 
-        def batch_select_indices(self, indices: torch.Tensor) -> None:
-            end = self.get_seq_length()
-            self.room = (self.room[0][indices], self.room[1][indices])
-            self.keys, self.values = (room[:, :, :end] for room in self.room)
 
-    cache = DynamicCache(config=config)
-    if all(type(layer) is DynamicLayer for layer in cache.layers):
-        cache.layers = [RoomyLayer() for _ in cache.layers]  # type: ignore[no-untyped-call]  # as above
-    return cache
+@dataclass(slots=True, eq=False)
+class _Run:
+    """One request while it is answered."""
+
+    request: Request
+    session: _Session
+    answer: "asyncio.Future[Completion]"
+    draws: Draws
+    room: int
+    """Tokens that may be drawn: the request's own limit, or what the context leaves."""
+    pending: list[int]
+    """Tokens that must go through the model before the next one can be drawn."""
+    logprobs: list[float] = field(default_factory=list)
+    result: Completion | Exception | None = None
 
 
 class LocalBackend:
     """Answers token-id requests with a causal language model in this process.
 
     Args:
-        model: in evaluation mode, on its device.
+        model: in evaluation mode, on its device (see `attention.ServedModel`).
         name: for messages.
-        max_batch: conversations decoded together at most.
+        max_batch: conversation sides that keep a slot at once, at most; fewer where memory does not allow so many.
         max_context: tokens of prompt and completion together; the model's own limit by default.
+        memory_gib: for the caches; by default half of what is free when the first request comes, shared by the engines of
+            this process.
+        max_step_tokens: tokens of prompts that go through the model in one step; decoding tokens come on top, one a row.
+
+    Raises:
+        BackendError: the model is of a kind that can't be served here.
     """
 
-    def __init__(self, model: "PreTrainedModel", name: str, *, max_batch: int = 64, max_context: int | None = None) -> None:
+    def __init__(
+        self,
+        model: "PreTrainedModel",
+        name: str,
+        *,
+        max_batch: int = 64,
+        max_context: int | None = None,
+        memory_gib: float | None = None,
+        max_step_tokens: int = 512,
+    ) -> None:
         self.model = model
         self.name = name
-        self.max_batch = max_batch
-        limit = getattr(model.config, "max_position_embeddings", None)
-        self.max_context: int = max_context or limit or 2**31
-        self._waiting: list[_Waiting] = []
-        self._worker: asyncio.Task[None] | None = None
+        self._served = ServedModel(model, name)
+        self.max_context: int = max_context or self._served.max_context or 2**31
+        self.num_model_tokens = 0
+        """Tokens that went through the model."""
+        self.num_steps = 0
+        """Forward passes."""
+        self._max_batch = max_batch
+        self._memory_gib = memory_gib
+        self._max_step_tokens = max_step_tokens
+        self._slots: Slots | None = None
+        self._free: list[int] = []
+        self._sessions: dict[str, _Session] = {}
+        self._waiting: deque[_Run] = deque()
+        self._running: list[_Run] = []
+        self._finished: list[_Run] = []
+        self._released: list[_Session] = []
+        self._budget = 0
+        self.thread = ThreadPoolExecutor(1, thread_name_prefix="engine")
+        self._threads = 1
 
     @classmethod
-    def load(cls, path: Path | str, *, max_batch: int = 64, device: torch.device | None = None) -> "LocalBackend":
-        """Load a checkpoint: float32 on a CPU, bfloat16 elsewhere.
+    def load(
+        cls,
+        path: Path | str,
+        *,
+        max_batch: int = 64,
+        device: torch.device | None = None,
+        dtype: torch.dtype | None = None,
+        memory_gib: float | None = None,
+    ) -> "LocalBackend":
+        """Load a checkpoint.
+
+        Args:
+            path: a directory or hub id.
+            max_batch: see the class.
+            device: by default see `pick_device`.
+            dtype: by default see `pick_dtype`.
+            memory_gib: see the class.
 
         Raises:
             CheckpointError: there is no model at `path`.
+            BackendError: the model is of a kind that can't be served here.
         """
         from transformers import AutoModelForCausalLM
 
         device = device or pick_device()
-        dtype = torch.float32 if device.type == "cpu" else torch.bfloat16
         try:
-            model = AutoModelForCausalLM.from_pretrained(path, dtype=dtype, trust_remote_code=False)
+            model = AutoModelForCausalLM.from_pretrained(path, dtype=dtype or "auto", trust_remote_code=False)
         except (OSError, ValueError) as error:
             raise CheckpointError(f"{path} holds no model that can be loaded ({str(error).splitlines()[0]})") from None
         # transformers' decorator hides that `to` is a method.
-        return cls(model.to(device).eval(), str(path), max_batch=max_batch)  # type: ignore[arg-type]  # .to is untyped
+        model.to(device=device, dtype=dtype or pick_dtype(device, model.num_parameters()))  # type: ignore[call-arg]
+        model.train(False)
+        return cls(model, str(path), max_batch=max_batch, memory_gib=memory_gib)
+
+    @property
+    def token_bytes(self) -> int:
+        """Bytes that the cache takes per token of a conversation."""
+        return sum(shape.numbers for shape in self._served.shapes) * self.model.dtype.itemsize
+
+    @property
+    def num_slots(self) -> int:
+        """Conversation sides that can keep their cache now; 0 before the first request."""
+        return self._slots.num_slots if self._slots else 0
 
     async def complete(self, request: Request) -> Completion:
         """Answer one token-id request.
 
         Raises:
             ContextOverflow: the prompt, or the prompt with the completion so far, exceeds `max_context`.
-            BackendError: the request is not made of token ids, or the model gave NaN.
+            BackendError: the request is not made of token ids, the model gave NaN, or memory is out.
         """
         ids = _token_ids(request, self.name)
         if len(ids) >= self.max_context:
             raise ContextOverflow(f"{len(ids)} tokens of prompt; {self.name} can hold {self.max_context} with the completion")
-        answer: asyncio.Future[Completion] = asyncio.get_running_loop().create_future()
-        self._waiting.append(_Waiting(request, answer))
-        if self._worker is None or self._worker.done():
-            self._worker = asyncio.create_task(self._work())
-        return await answer
+        session = self._sessions.setdefault(request.session, _Session())
+        if session.run is not None:
+            session = _Session()  # asked twice at once: the second has nothing to build upon
+        limit = request.sampling.max_new_tokens
+        constraint = request.constraint.start(limit) if request.constraint else None
+        run = _Run(
+            request,
+            session,
+            asyncio.get_running_loop().create_future(),
+            Draws(request.sampling, random.Random(request.seed), constraint),
+            min(limit, self.max_context - len(ids)),
+            list(ids),
+        )
+        session.run = run
+        self._waiting.append(run)
+        _rounds().join(self)
+        return await run.answer
 
     def release(self, session: str) -> None:
-        """Nothing is kept between requests."""
+        """The conversation side is over; its slot goes to another."""
+        known = self._sessions.pop(session, None)
+        if known is not None:
+            self._released.append(known)  # a step may be under way in the engine's thread: the next round frees the slot
 
     async def close(self) -> None:
-        """Stop working; outstanding requests are cancelled."""
-        if self._worker is not None:
-            self._worker.cancel()
-            await asyncio.gather(self._worker, return_exceptions=True)
-            self._worker = None
+        """Stop working; outstanding requests are cancelled. The caches are freed."""
+        await _rounds().leave(self)
+        for run in [*self._waiting, *self._running]:
+            run.answer.cancel()
+        self._waiting.clear()
+        self._running.clear()
+        self._sessions.clear()
+        self._released.clear()
+        self.thread.shutdown()
+        self._slots = None
 
-    async def _work(self) -> None:
-        lock = _ONE_AT_A_TIME.setdefault(asyncio.get_running_loop(), asyncio.Lock())
-        while self._waiting:
-            async with lock:
-                for _ in range(_SETTLE):
-                    await asyncio.sleep(0)
-                self._waiting = [w for w in self._waiting if not w.answer.cancelled()]
-                batch, self._waiting = self._waiting[: self.max_batch], self._waiting[self.max_batch :]
-                if not batch:
-                    continue
-                try:
-                    answers = await asyncio.to_thread(self._answer, [w.request for w in batch])
-                except asyncio.CancelledError:
-                    raise
-                except Exception as error:  # whatever torch raises must reach the conversations, not kill the worker
-                    answers = [BackendError(f"{self.name}: {type(error).__name__}: {error}")] * len(batch)
-            for waiting, answer in zip(batch, answers, strict=True):
-                if waiting.answer.done():
-                    continue
-                if isinstance(answer, Exception):
-                    waiting.answer.set_exception(answer)
-                else:
-                    waiting.answer.set_result(answer)
-
-    @torch.inference_mode()
-    def _answer(self, requests: Sequence[Request]) -> list[Completion | Exception]:
-        """Decode one batch. Rows that have stopped leave the batch when half of it has."""
-        device = self.model.device
-        prompts = [_token_ids(r, self.name) for r in requests]
-        width = max(map(len, prompts))
-        ids = torch.zeros(len(prompts), width, dtype=torch.long)
-        mask = torch.zeros(len(prompts), width, dtype=torch.long)
-        for row, prompt in enumerate(prompts):  # padded on the left, so that the last column is everyone's last token
-            ids[row, width - len(prompt) :] = torch.tensor(prompt)
-            mask[row, width - len(prompt) :] = 1
-        ids, mask = ids.to(device), mask.to(device)
-        position = (mask.cumsum(1) - 1).clamp(min=0)
-        rows = [_Row(request, len(prompt), self.max_context) for request, prompt in zip(requests, prompts, strict=True)]
-        active = list(range(len(rows)))
-        cache = _roomy_cache(self.model.config, width + max(r.sampling.max_new_tokens for r in requests))
-        while True:
-            logits = self.model(
-                input_ids=ids,
-                attention_mask=mask,
-                position_ids=position,
-                past_key_values=cache,
-                use_cache=True,
-                logits_to_keep=1,
-            ).logits[:, -1]
-            sampled = self._draw(logits.double(), [rows[i] for i in active])
-            keep = [k for k, i in enumerate(active) if not rows[i].done]
-            if not keep:
-                break
-            if 2 * len(keep) <= len(active):
-                chosen = torch.tensor(keep, device=device)
-                cache.batch_select_indices(chosen)
-                mask, position, sampled = mask[chosen], position[chosen], sampled[chosen]
-                active = [active[k] for k in keep]
-            ids = sampled[:, None]
-            mask = torch.cat([mask, mask.new_ones(len(active), 1)], dim=1)
-            position = position[:, -1:] + 1
-        return [row.result(self.name) for row in rows]
-
-    def _draw(self, logits: torch.Tensor, rows: "Sequence[_Row]") -> torch.Tensor:
-        """One token per row. `logits`: (num_rows, vocabulary), float64. Returns (num_rows,)."""
-        greedy = logits.argmax(-1)
-        temperature = torch.tensor(
-            [r.request.sampling.temperature or 1.0 for r in rows], dtype=logits.dtype, device=logits.device
-        )
-        log_probs = torch.log_softmax(logits / temperature[:, None], dim=-1)
-        probs = log_probs.exp()
-        top_p = torch.tensor([r.request.sampling.top_p for r in rows], dtype=logits.dtype, device=logits.device)
-        if bool((top_p < 1).any()):
-            ordered, order = probs.sort(dim=-1, descending=True)
-            ordered[(ordered.cumsum(-1) - ordered) >= top_p[:, None]] = 0.0  # the likeliest token always stays
-            probs = torch.zeros_like(probs).scatter_(-1, order, ordered)
-        cumulated = probs.cumsum(-1)
-        # One uniform number per row from the row's own generator: inverse of the cumulative distribution.
-        uniform = torch.tensor([[r.random.random()] for r in rows], dtype=logits.dtype, device=logits.device)
-        drawn = (
-            torch.searchsorted(cumulated, uniform * cumulated[:, -1:], right=True).squeeze(-1).clamp(max=logits.shape[-1] - 1)
-        )
-        is_greedy = torch.tensor([r.request.sampling.temperature == 0 for r in rows], device=logits.device)
-        sampled = torch.where(is_greedy, greedy, drawn)
-        chosen = log_probs.gather(-1, sampled[:, None]).squeeze(-1)
-        for row, index, log_prob, is_nan in zip(
-            rows, sampled.tolist(), chosen.tolist(), logits.isnan().any(-1).tolist(), strict=True
-        ):
-            row.take(index, log_prob, is_nan)
-        return sampled
-
-
-class _Row:
-    """One request while its batch is decoded."""
-
-    def __init__(self, request: Request, prompt_length: int, max_context: int) -> None:
-        self.request = request
-        self.random = random.Random(request.seed)
-        self.ids: list[int] = []
-        self.logprobs: list[float] = []
-        self.room = max_context - prompt_length
-        self.stopped = False
-        self.is_nan = False
+    # ---- what the rounds call ------------------------------------------------------------------------------------------
 
     @property
-    def done(self) -> bool:
-        return self.stopped or self.is_nan or len(self.ids) >= min(self.request.sampling.max_new_tokens, self.room)
+    def has_work(self) -> bool:
+        """Whether requests wait or are under way."""
+        return bool(self._waiting or self._running)
 
-    def take(self, index: int, log_prob: float, is_nan: bool) -> None:
-        if self.done:
-            return  # the batch goes on for others
-        if is_nan:
-            self.is_nan = True
+    def admit(self) -> None:
+        """Between rounds: drop what was cancelled and let waiting requests join, in the order they came."""
+        for run in [r for r in self._running if r.answer.cancelled()]:
+            self._running.remove(run)
+            self._part(run)
+        for run in [r for r in self._waiting if r.answer.cancelled()]:
+            self._waiting.remove(run)
+            self._part(run)
+        for session in self._released:
+            if session.run is None:
+                self._give_back(session)
+        self._released.clear()
+        if not self._waiting:
             return
-        self.ids.append(index)
-        self.logprobs.append(log_prob)
-        self.stopped = index in self.request.stop_ids
+        if self._slots is None:
+            try:
+                self._slots = self._allocate()
+            except BackendError as error:
+                self.fail_all(error)
+                return
+        still: deque[_Run] = deque()
+        for run in self._waiting:
+            # Sides that have a slot go on even while new ones wait for theirs.
+            if run.session.slot is not None or self._find_slot(run.session):
+                self._resume(run)
+                self._running.append(run)
+            else:
+                still.append(run)
+        self._waiting = still
 
-    def result(self, name: str) -> Completion | Exception:
-        if self.is_nan:
-            return BackendError(f"{name}: the model's logits are NaN after {len(self.ids)} tokens")
-        if not self.stopped and self.room < self.request.sampling.max_new_tokens:
-            return ContextOverflow(f"{name}: the conversation and its next turn exceed the model's context")
-        return Completion("", tuple(self.ids), tuple(self.logprobs), "stop" if self.stopped else "length")
+    @property
+    def is_running(self) -> bool:
+        """Whether there is a step to make."""
+        return bool(self._running)
+
+    def planned_cost(self) -> int:
+        """Of the next step, in tokens."""
+        return sum(count for _, count in self._plan()) + _STEP_COST
+
+    def steps(self, budget: int, threads: int) -> None:
+        """In the engine's thread: one step, and more while they fit into the budget, in tokens. Never raises."""
+        if self.model.device.type == "cpu" and threads != self._threads:
+            torch.set_num_threads(threads)
+            self._threads = threads
+        spent = 0
+        while self._running:
+            cost = self.planned_cost()
+            if spent and spent + cost > budget:
+                return
+            spent += cost
+            try:
+                self._step()
+            except (torch.OutOfMemoryError, MemoryError, RuntimeError) as error:
+                if not _is_out_of_memory(error):
+                    self._fail_running(BackendError(f"{self.name}: {type(error).__name__}: {error}"))
+                elif not self._halve(error):
+                    return
+            except Exception as error:  # whatever is raised must reach the conversations, not kill the engine
+                self._fail_running(BackendError(f"{self.name}: {type(error).__name__}: {error}"))
+            self._collect()
+
+    def deliver(self) -> bool:
+        """Between rounds: hand over what is finished. Returns whether anything was."""
+        finished, self._finished = self._finished, []
+        for run in finished:
+            self._part(run)
+            if run.answer.done():
+                continue
+            if isinstance(run.result, Exception):
+                run.answer.set_exception(run.result)
+            elif run.result is not None:
+                run.answer.set_result(run.result)
+        return bool(finished)
+
+    # ---- slots ---------------------------------------------------------------------------------------------------------
+
+    def _allocate(self) -> Slots:
+        """Slots for `max_batch` conversation sides, or as many as the memory allows.
+
+        Raises:
+            BackendError: not even one conversation fits.
+        """
+        gib = self._memory_gib if self._memory_gib is not None else _free_gib(self.model.device) / 2 / _rounds().num_engines
+        self._budget = int(gib * 2**30)
+        capacity = min(FIRST_CAPACITY, self.max_context)
+        num_slots = min(self._max_batch, self._budget // (capacity * self.token_bytes))
+        if num_slots < 1:
+            raise BackendError(
+                f"{self.name}: one conversation of {capacity} tokens needs {capacity * self.token_bytes / 2**30:.3f} GiB of "
+                f"cache and {gib:.3f} GiB are to be had; raise the memory or take a smaller model"
+            )
+        self._free = list(range(num_slots))[::-1]
+        if self.model.device.type == "cpu" and self.model.dtype == torch.float32:
+            return CompiledSlots(self._served.shapes, num_slots, capacity)
+        return TorchSlots(self._served.shapes, num_slots, capacity, self.model.device, self.model.dtype)
+
+    def _find_slot(self, session: _Session) -> bool:
+        """Give the session a slot: a free one, or, when nothing else could go on, that of the side idle for longest."""
+        if not self._free and not self._running:
+            idle = [s for s in self._sessions.values() if s.slot is not None and s.run is None]
+            if idle:
+                self._give_back(min(idle, key=lambda s: s.last_used))
+        if not self._free:
+            return False
+        session.slot = self._free.pop()
+        session.ids = []
+        return True
+
+    def _give_back(self, session: _Session) -> None:
+        if session.slot is not None and session.slot < self.num_slots:
+            self._free.append(session.slot)
+        session.slot = None
+        session.ids = []
+
+    def _part(self, run: _Run) -> None:
+        """A run is over: its session is idle, or gone if it was released meanwhile."""
+        run.session.run = None
+        run.session.last_used = self.num_steps
+        if self._sessions.get(run.request.session) is not run.session:
+            self._give_back(run.session)
+
+    def _resume(self, run: _Run) -> None:
+        """Work out which tokens of the prompt (and of what was drawn already) the slot does not hold yet."""
+        wanted = [*_token_ids(run.request, self.name), *run.draws.ids]
+        held = run.session.ids
+        same = len(held) if wanted[: len(held)] == held else _common_prefix(held, wanted)
+        # The last token must go through the model again to get its logits.
+        same = min(same, len(wanted) - 1)
+        del held[same:]
+        run.pending = wanted[same:]
+
+    def _make_room(self, needed: int) -> None:
+        """Let every slot hold `needed` tokens: at the cost of slots where memory is short.
+
+        Raises:
+            BackendError: a single conversation of that length exceeds the memory.
+        """
+        slots = self._slots
+        assert slots is not None
+        if needed <= slots.capacity:
+            return
+        capacity = min(max(2 * slots.capacity, needed), self.max_context)
+        affordable = self._budget // (capacity * self.token_bytes)
+        if affordable < 1:
+            capacity, affordable = needed, self._budget // (needed * self.token_bytes)
+        if affordable < 1:
+            raise BackendError(
+                f"{self.name}: a conversation of {needed} tokens needs {needed * self.token_bytes / 2**30:.3f} GiB of cache; "
+                f"{self._budget / 2**30:.3f} GiB are to be had"
+            )
+        if affordable < slots.num_slots:
+            warnings.warn(
+                f"{self.name}: conversations of {capacity} tokens: {affordable} slots instead of {slots.num_slots}",
+                stacklevel=2,
+            )
+        self._resize(min(slots.num_slots, affordable), capacity)
+
+    def _resize(self, num_slots: int, capacity: int) -> None:
+        slots = self._slots
+        assert slots is not None
+        for session in list(self._all_sessions()):
+            if session.slot is not None and session.slot >= num_slots:
+                session.slot = None
+                session.ids = []
+                if session.run in self._running:
+                    self._running.remove(session.run)
+                    self._waiting.appendleft(session.run)
+        self._free = [s for s in self._free if s < num_slots]
+        slots.resize(num_slots, capacity)
+
+    def _all_sessions(self) -> list[_Session]:
+        released = [r.session for r in self._running if self._sessions.get(r.request.session) is not r.session]
+        return [*self._sessions.values(), *released]
+
+    def _halve(self, error: BaseException) -> bool:
+        """Out of memory: go on with half of the slots. Returns whether that is possible."""
+        slots = self._slots
+        assert slots is not None
+        if slots.num_slots == 1:
+            self._fail_running(BackendError(f"{self.name}: out of memory with a single conversation ({error})"))
+            return False
+        warnings.warn(
+            f"{self.name}: out of memory with {slots.num_slots} slots; going on with {slots.num_slots // 2}", stacklevel=2
+        )
+        if self.model.device.type == "cuda":
+            torch.cuda.empty_cache()
+        self._resize(slots.num_slots // 2, slots.capacity)
+        # What a broken step wrote is not to be trusted to be complete.
+        for run in self._running:
+            self._resume(run)
+        return bool(self._running)
+
+    # ---- steps ---------------------------------------------------------------------------------------------------------
+
+    def _plan(self) -> list[tuple[_Run, int]]:
+        """The next step: each run with how many of its pending tokens go through the model."""
+        left = self._max_step_tokens
+        plan = []
+        for run in self._running:
+            count = len(run.pending)
+            if count > 1:
+                count = min(count, left)
+                left -= count
+            if count:
+                plan.append((run, count))
+        return plan
+
+    @torch.inference_mode()
+    def _step(self) -> None:
+        plan = self._plan()
+        try:
+            self._make_room(max(len(run.session.ids) + count for run, count in plan))
+        except BackendError as error:
+            longest = max(plan, key=lambda p: len(p[0].session.ids) + p[1])[0]
+            longest.result = error
+            return
+        slots = self._slots
+        assert slots is not None
+        plan = [(run, count) for run, count in plan if run.session.slot is not None]
+        if not plan:
+            return
+        if isinstance(slots, CompiledSlots):
+            slots.threads = self._threads
+        pieces: list[Piece] = []
+        ids: list[int] = []
+        positions: list[int] = []
+        wanted: list[int] = []
+        drawing: list[_Run] = []
+        for run, count in plan:
+            begin = len(run.session.ids)
+            assert run.session.slot is not None
+            pieces.append(Piece(run.session.slot, begin, count))
+            ids += run.pending[:count]
+            positions += range(begin, begin + count)
+            if count == len(run.pending):
+                wanted.append(len(ids) - 1)
+                drawing.append(run)
+        slots.begin(pieces)
+        logits = self._served.forward(slots, torch.tensor(ids), torch.tensor(positions), torch.tensor(wanted, dtype=torch.long))
+        self.num_steps += 1
+        self.num_model_tokens += len(ids)
+        for run, count in plan:
+            run.session.ids += run.pending[:count]
+            run.pending = run.pending[count:]
+        if not drawing:
+            return
+        tokens, logprobs, finite = draw(logits, [run.draws for run in drawing])
+        for run, token, logprob, is_finite in zip(drawing, tokens, logprobs, finite, strict=True):
+            self._take(run, token, logprob, is_finite)
+
+    def _take(self, run: _Run, token: int, logprob: float, is_finite: bool) -> None:
+        if not is_finite:
+            what = f"{self.name}: the model's logits are NaN or infinite after {len(run.draws.ids)} tokens"
+            run.result = BackendError(what)
+            return
+        run.draws.ids.append(token)
+        run.logprobs.append(logprob)
+        run.pending = [token]
+        stopped = token in run.request.stop_ids
+        if stopped or len(run.draws.ids) >= run.room:
+            if not stopped and run.room < run.request.sampling.max_new_tokens:
+                run.result = ContextOverflow(f"{self.name}: the conversation and its next turn exceed the model's context")
+            else:
+                run.result = Completion("", tuple(run.draws.ids), tuple(run.logprobs), "stop" if stopped else "length")
+        elif run.draws.constraint is not None:
+            run.draws.constraint.advance(token)
+
+    def _collect(self) -> None:
+        self._finished += [r for r in self._running if r.result is not None]
+        self._running = [r for r in self._running if r.result is None]
+
+    def _fail_running(self, error: Exception) -> None:
+        for run in self._running:
+            run.result = error
+
+    def fail_all(self, error: Exception) -> None:
+        """Answer everything that waits or is under way with an error."""
+        for run in [*self._waiting, *self._running]:
+            run.result = error
+            self._finished.append(run)
+        self._waiting.clear()
+        self._running.clear()
+
+
+class _Rounds:
+    """Lets the engines of one event loop step side by side, round by round."""
+
+    def __init__(self) -> None:
+        self._engines: list[LocalBackend] = []
+        self._task: asyncio.Task[None] | None = None
+        self._between = asyncio.Event()
+        self._between.set()
+        self._threads = torch.get_num_threads()
+
+    @property
+    def num_engines(self) -> int:
+        return len(self._engines)
+
+    def join(self, engine: LocalBackend) -> None:
+        """The engine has work."""
+        if engine not in self._engines:
+            self._engines.append(engine)
+        if self._task is None or self._task.done():
+            self._task = asyncio.create_task(self._run())
+
+    async def leave(self, engine: LocalBackend) -> None:
+        """The engine closes; returns when no step of it is under way."""
+        if engine in self._engines:
+            self._engines.remove(engine)
+        await self._between.wait()
+        if not self._engines:
+            torch.set_num_threads(self._threads)  # the engines' threads change torch's default for threads to come
+
+    async def _run(self) -> None:
+        try:
+            await self._hold()
+        except Exception as error:
+            for engine in self._engines:
+                engine.fail_all(BackendError(f"{engine.name}: {type(error).__name__}: {error}"))
+                engine.deliver()
+            raise
+
+    async def _hold(self) -> None:
+        loop = asyncio.get_running_loop()
+        is_settled = False
+        while any(engine.has_work for engine in self._engines):
+            if not is_settled:
+                for _ in range(_SETTLE):
+                    await asyncio.sleep(0)
+            for engine in self._engines:
+                engine.admit()
+            busy = [engine for engine in self._engines if engine.is_running]
+            if busy:
+                budget = max(engine.planned_cost() for engine in busy)
+                threads = max(1, self._threads // len(busy))
+                self._between.clear()
+                try:
+                    await asyncio.gather(*(loop.run_in_executor(e.thread, e.steps, budget, threads) for e in busy))
+                finally:
+                    self._between.set()
+            # Without a delivery no coroutine has anything new to say.
+            delivered = [engine.deliver() for engine in self._engines]
+            is_settled = not any(delivered)
+
+
+_ROUNDS: WeakKeyDictionary[asyncio.AbstractEventLoop, _Rounds] = WeakKeyDictionary()
+
+
+def _rounds() -> _Rounds:
+    loop = asyncio.get_running_loop()
+    if loop not in _ROUNDS:
+        _ROUNDS[loop] = _Rounds()
+    return _ROUNDS[loop]
+
+
+def _common_prefix(left: Sequence[int], right: Sequence[int]) -> int:
+    """How many leading elements agree."""
+    return next((i for i, (a, b) in enumerate(zip(left, right)) if a != b), min(len(left), len(right)))
+
+
+def _free_gib(device: torch.device) -> float:
+    """Memory that is free on a device, in GiB."""
+    if device.type == "cuda":
+        return torch.cuda.mem_get_info(device)[0] / 2**30
+    import psutil
+
+    return float(psutil.virtual_memory().available) / 2**30
+
+
+def _is_out_of_memory(error: BaseException) -> bool:
+    # On a CPU torch raises a plain RuntimeError.
+    return isinstance(error, torch.OutOfMemoryError | MemoryError) or "can't allocate memory" in str(error)
 
 
 def _token_ids(request: Request, name: str) -> tuple[int, ...]:

@@ -1,0 +1,340 @@
+"""Key-value caches in slots, one per conversation side, and attention over them.
+
+transformers lets a model's attention be replaced by name. Ours takes the tokens of many conversations as one row without
+padding, writes their keys and values into their slots, and lets each token attend to its own slot alone; so everything
+but attention costs what the tokens cost, whatever the lengths, and a conversation's cache stays where it is between turns.
+
+Two stores do the work: `CompiledSlots` (float32 on a CPU, kernels of `cpu_kernels`) and `TorchSlots` (anything torch runs on).
+"""
+
+from collections.abc import Sequence
+from contextvars import ContextVar
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Protocol
+
+import torch
+
+from interplay.errors import BackendError
+
+if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
+    from transformers import PreTrainedModel
+
+NAME = "interplay"
+"""The name under which transformers knows our attention."""
+
+NO_WINDOW = 2**31 - 1
+
+
+@dataclass(slots=True, frozen=True)
+class Piece:
+    """Consecutive tokens of one conversation side within a forward pass."""
+
+    slot: int
+    begin: int
+    """Position of the first of them, which is how many tokens the slot holds already."""
+    count: int
+
+
+@dataclass(slots=True, frozen=True)
+class LayerShape:
+    """What one layer keeps per token."""
+
+    heads: int
+    size: int
+    """Of a key head, in numbers; a value head's is `value_size`."""
+    value_size: int
+
+    @property
+    def numbers(self) -> int:
+        """Numbers kept per token."""
+        return self.heads * (self.size + self.value_size)
+
+
+class Slots(Protocol):
+    """Caches of all layers for a number of conversations."""
+
+    num_slots: int
+    capacity: int
+    """Tokens that a slot can hold."""
+
+    def begin(self, pieces: Sequence[Piece]) -> None:
+        """Say which tokens the next forward pass brings, in their order."""
+        ...
+
+    def attend(
+        self, layer: int, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, scale: float, window: int, cap: float
+    ) -> torch.Tensor:
+        """Keep keys and values, and attend.
+
+        Args:
+            layer: index of the layer.
+            query: (1, num_heads, num_tokens, size).
+            key: (1, num_key_heads, num_tokens, size).
+            value: (1, num_key_heads, num_tokens, value_size).
+            scale: multiplies the scores.
+            window: a token sees this many tokens, itself included.
+            cap: scores s become cap * tanh(s / cap); 0 for none.
+
+        Returns:
+            (1, num_tokens, num_heads, value_size).
+        """
+        ...
+
+    def resize(self, num_slots: int, capacity: int) -> None:
+        """Keep the first `num_slots` slots, with room for `capacity` tokens each."""
+        ...
+
+
+_CURRENT: ContextVar[Slots] = ContextVar("slots")
+
+
+def _attention(
+    module: torch.nn.Module,
+    query: torch.Tensor,
+    key: torch.Tensor,
+    value: torch.Tensor,
+    attention_mask: torch.Tensor | None,  # transformers passes None: it makes no mask for our name
+    scaling: float | None = None,
+    sliding_window: int | None = None,
+    softcap: float | None = None,
+    s_aux: torch.Tensor | None = None,
+    **kwargs: Any,  # dropout and position ids, which decoding does not need
+) -> tuple[torch.Tensor, None]:
+    if s_aux is not None:
+        raise BackendError("the local backend does not know attention sinks (s_aux), which this model uses; serve it over http")
+    scale = query.shape[-1] ** -0.5 if scaling is None else float(scaling)
+    window = NO_WINDOW if sliding_window is None else int(sliding_window)
+    layer: int = module.layer_idx  # type: ignore[assignment]  # torch types every attribute as Tensor | Module
+    return _CURRENT.get().attend(layer, query, key, value, scale, window, float(softcap or 0.0)), None
+
+
+class _Probe:
+    """Stands in for Slots once, to learn what a model's layers keep."""
+
+    num_slots = 1
+    capacity = 1
+
+    def __init__(self) -> None:
+        self.shapes: dict[int, LayerShape] = {}
+
+    def begin(self, pieces: Sequence[Piece]) -> None:
+        """Nothing to prepare."""
+
+    def attend(self, layer: int, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, *_: float) -> torch.Tensor:
+        self.shapes[layer] = LayerShape(key.shape[1], key.shape[-1], value.shape[-1])
+        groups = query.shape[1] // key.shape[1]
+        return value.repeat_interleave(groups, dim=1).transpose(1, 2)
+
+    def resize(self, num_slots: int, capacity: int) -> None:
+        """Never needed."""
+
+
+class ServedModel:
+    """A causal model whose attention is ours while it serves; to everyone else it stays what it was.
+
+    Args:
+        model: a decoder-only causal model, in evaluation mode, on its device.
+        name: for messages.
+
+    Raises:
+        BackendError: the model keeps state that is not keys and values of ordinary attention, or can't be given another
+            attention.
+    """
+
+    def __init__(self, model: "PreTrainedModel", name: str) -> None:
+        from transformers import AttentionInterface
+
+        AttentionInterface.register(NAME, _attention)
+        self.model = model
+        config = model.config.get_text_config(decoder=True)
+        strange = set(getattr(config, "layer_types", None) or ()) - {"full_attention", "sliding_attention"}
+        if strange:
+            raise BackendError(
+                f"{name} has layers of type {', '.join(sorted(strange))}; the local backend knows attention only"
+            )
+        # Attention modules look their implementation up in the config they hold, at every call.
+        configs: dict[int, Any] = {id(c): c for m in model.modules() if (c := getattr(m, "config", None)) is not None}
+        self._configs = [c for c in configs.values() if hasattr(c, "_attn_implementation_internal")]
+        probe = _Probe()
+        none = torch.zeros(1, dtype=torch.long)
+        with torch.inference_mode():
+            self.forward(probe, none, none, none)
+        layers = config.num_hidden_layers
+        if sorted(probe.shapes) != list(range(layers)):
+            raise BackendError(
+                f"{name}: {len(probe.shapes)} of {layers} layers have attention that can be replaced; serve the model over http"
+            )
+        self.shapes = [probe.shapes[i] for i in range(layers)]
+        """What each layer keeps."""
+        self.max_context: int | None = getattr(config, "max_position_embeddings", None)
+        """Tokens of a conversation at most, where the model has such a limit."""
+
+    def forward(self, slots: Slots, ids: torch.Tensor, positions: torch.Tensor, wanted: torch.Tensor) -> torch.Tensor:
+        """One forward pass over tokens of many conversations (say which with `slots.begin` first).
+
+        Args:
+            slots: the caches.
+            ids: (num_tokens,).
+            positions: (num_tokens,) each token's position in its own conversation.
+            wanted: (num_wanted,) indices of the tokens whose logits are wanted.
+
+        Returns:
+            (num_wanted, vocabulary).
+        """
+        device = self.model.device
+        before = [config._attn_implementation_internal for config in self._configs]
+        token = _CURRENT.set(slots)
+        for config in self._configs:
+            config._attn_implementation_internal = NAME
+        try:
+            logits: torch.Tensor = self.model(
+                input_ids=ids.to(device)[None],
+                position_ids=positions.to(device)[None],
+                use_cache=False,
+                logits_to_keep=wanted.to(device),
+            ).logits[0]
+            return logits
+        finally:
+            _CURRENT.reset(token)
+            for config, implementation in zip(self._configs, before, strict=True):
+                config._attn_implementation_internal = implementation
+
+
+class CompiledSlots:
+    """Slots in float32 on a CPU. Keys lie in blocks of 16 tokens so that scores of 16 tokens are one vector operation."""
+
+    def __init__(self, shapes: Sequence[LayerShape], num_slots: int, capacity: int) -> None:
+        from interplay.backends.cpu_kernels import BLOCK
+
+        self._block = BLOCK
+        self._shapes = list(shapes)
+        self.num_slots = 0
+        self.capacity = 0
+        self.threads = 1
+        self._keys: list[npt.NDArray[np.float32]] = []
+        self._values: list[npt.NDArray[np.float32]] = []
+        self.resize(num_slots, capacity)
+
+    def begin(self, pieces: Sequence[Piece]) -> None:
+        """See Slots."""
+        import numpy as np
+
+        counts = np.array([p.count for p in pieces])
+        self._slot = np.repeat(np.array([p.slot for p in pieces], dtype=np.int64), counts)
+        self._position = np.concatenate([np.arange(p.begin, p.begin + p.count, dtype=np.int64) for p in pieces])
+
+    def attend(
+        self, layer: int, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, scale: float, window: int, cap: float
+    ) -> torch.Tensor:
+        """See Slots."""
+        from interplay.backends.cpu_kernels import attend, attend_parallel, store
+
+        q, k, v = (x[0].transpose(0, 1).contiguous() for x in (query, key, value))
+        keys, values = self._keys[layer], self._values[layer]
+        store(k.numpy(), v.numpy(), keys, values, self._slot, self._position)
+        out = torch.empty(*q.shape[:2], v.shape[-1])
+        tokens = (q.numpy(), keys, values, self._slot, self._position, out.numpy(), scale, window, cap)
+        if self.threads > 1:
+            attend_parallel(*tokens, self.threads)
+        else:
+            attend(*tokens)
+        return out[None]
+
+    def resize(self, num_slots: int, capacity: int) -> None:
+        """See Slots. Memory is touched, and so taken, only where tokens are written."""
+        import numpy as np
+
+        capacity = -(-capacity // self._block) * self._block
+        kept, old = min(num_slots, self.num_slots), self.capacity
+        keys, values = self._keys, self._values
+        for layer, shape in enumerate(self._shapes):
+            fresh_keys = np.zeros((num_slots, shape.heads, capacity // self._block, shape.size, self._block), np.float32)
+            fresh_values = np.zeros((num_slots, shape.heads, capacity, shape.value_size), np.float32)
+            if kept:
+                fresh_keys[:kept, :, : old // self._block] = keys[layer][:kept]
+                fresh_values[:kept, :, :old] = values[layer][:kept]
+                keys[layer], values[layer] = fresh_keys, fresh_values
+            else:
+                keys.append(fresh_keys)
+                values.append(fresh_values)
+        self.num_slots, self.capacity = num_slots, capacity
+
+
+class TorchSlots:
+    """Slots on any device and in any type, with torch's own attention: decoding tokens padded to the longest."""
+
+    def __init__(
+        self, shapes: Sequence[LayerShape], num_slots: int, capacity: int, device: torch.device, dtype: torch.dtype
+    ) -> None:
+        self._shapes = list(shapes)
+        self._device, self._dtype = device, dtype
+        self.num_slots = 0
+        self.capacity = 0
+        self._keys: list[torch.Tensor] = []
+        self._values: list[torch.Tensor] = []
+        self.resize(num_slots, capacity)
+
+    def begin(self, pieces: Sequence[Piece]) -> None:
+        """See Slots."""
+        device = self._device
+        slots = torch.tensor([p.slot for p in pieces])
+        counts = torch.tensor([p.count for p in pieces])
+        begins = torch.tensor([p.begin for p in pieces])
+        first = counts.cumsum(0) - counts
+        within = torch.arange(int(counts.sum())) - first.repeat_interleave(counts)
+        self._token_slot = slots.repeat_interleave(counts).to(device)
+        self._token_position = (begins.repeat_interleave(counts) + within).to(device)
+        # Pieces of like length share a call: a decoding token must not be padded to the length of a first prompt.
+        self._groups = []
+        for chosen in (counts == 1, (counts > 1) & (counts <= 64), counts > 64):
+            if not bool(chosen.any()):
+                continue
+            width = int(counts[chosen].max())
+            offsets = torch.arange(width)
+            # Rows shorter than the widest repeat their last token; the surplus is never read.
+            index = first[chosen, None] + torch.minimum(offsets[None], counts[chosen, None] - 1)
+            position = begins[chosen, None] + torch.minimum(offsets[None], counts[chosen, None] - 1)
+            real = offsets[None] < counts[chosen, None]
+            length = int(position.max()) + 1
+            self._groups.append((slots[chosen].to(device), index.to(device), position.to(device), real.to(device), length))
+
+    def attend(
+        self, layer: int, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, scale: float, window: int, cap: float
+    ) -> torch.Tensor:
+        """See Slots."""
+        keys, values = self._keys[layer], self._values[layer]
+        keys[self._token_slot, :, self._token_position] = key[0].transpose(0, 1)
+        values[self._token_slot, :, self._token_position] = value[0].transpose(0, 1)
+        out = query.new_empty(query.shape[2], query.shape[1], value.shape[-1])
+        tokens = query[0].transpose(0, 1)
+        for slots, index, position, real, length in self._groups:
+            seen = torch.arange(length, device=self._device)[None, None]
+            mask = (seen <= position[..., None]) & (seen > position[..., None] - window)
+            q = tokens[index].transpose(1, 2)
+            k, v = keys[slots, :, :length], values[slots, :, :length]
+            if cap:
+                groups = q.shape[1] // k.shape[1]
+                scores = (q @ k.repeat_interleave(groups, 1).transpose(-1, -2)) * scale
+                scores = (cap * torch.tanh(scores / cap)).masked_fill(~mask[:, None], float("-inf"))
+                heard = scores.softmax(-1, dtype=torch.float32).to(q.dtype) @ v.repeat_interleave(groups, 1)
+            else:
+                heard = torch.nn.functional.scaled_dot_product_attention(
+                    q, k, v, attn_mask=mask[:, None], scale=scale, enable_gqa=q.shape[1] != k.shape[1]
+                )
+            out[index[real]] = heard.transpose(1, 2)[real]
+        return out[None]
+
+    def resize(self, num_slots: int, capacity: int) -> None:
+        """See Slots."""
+        kept, old = min(num_slots, self.num_slots), self.capacity
+        for layer, shape in enumerate(self._shapes):
+            for tensors, size in ((self._keys, shape.size), (self._values, shape.value_size)):
+                fresh = torch.zeros(num_slots, shape.heads, capacity, size, device=self._device, dtype=self._dtype)
+                if kept:
+                    fresh[:kept, :, :old] = tensors[layer][:kept, :, :old]
+                    tensors[layer] = fresh
+                else:
+                    tensors.append(fresh)
+        self.num_slots, self.capacity = num_slots, capacity
