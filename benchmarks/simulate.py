@@ -26,6 +26,9 @@ from engines.workload import Workload
 
 WORKER = Path(__file__).parent / "engines" / "worker.py"
 
+GROUP = 64
+"""Conversations in lock-step."""
+
 TITLES = {
     1: "tiny models (3 x 128, vocabulary 2,048)",
     2: "135M models (30 x 576, vocabulary 49,152)",
@@ -114,7 +117,7 @@ def compare(bench: Bench, shape: Shape, sizes: dict[str, int]) -> dict[str, Any]
             "shape": shape.name,
             "batch": sizes["batch"],
             "concurrency": num,
-            "group": min(num, 64),
+            "group": min(num, GROUP),
             "folder": str(folder),
         }
         result = bench.measure(run, **{**common, "warm_up": min(num, 8), "workload": workload.to_json(), **job})
@@ -123,7 +126,9 @@ def compare(bench: Bench, shape: Shape, sizes: dict[str, int]) -> dict[str, Any]
     def rows() -> Iterator[Row | None]:
         yield one("ours", "torch_engines:ours", "ours")
         yield one("(a) generate, one conversation at a time, full history", "torch_engines:naive", "naive")
-        yield one("(b) generate, 64 in lock-step, full history", "torch_engines:lockstep", "lockstep")
+        yield one(
+            f"(b) generate, {min(sizes['lockstep'], GROUP)} in lock-step, full history", "torch_engines:lockstep", "lockstep"
+        )
         yield one("(c) transformers' continuous batching", "torch_engines:continuous", "continuous")
         if options.openvino_python and set(options.engines) & {"openvino", "all"}:
             bench.measure("torch_engines:write", shape=shape.name, folder=str(folder))
@@ -249,7 +254,7 @@ def section_tiny(bench: Bench) -> dict[str, Any]:
     sizes = {
         "ours": n,
         "naive": min(n, 4),
-        "lockstep": min(n, 64),
+        "lockstep": min(n, GROUP),
         "continuous": min(n, 8),
         "openvino": n,
         "batch": min(n, 256),
@@ -260,7 +265,7 @@ def section_tiny(bench: Bench) -> dict[str, Any]:
 def section_135m(bench: Bench) -> dict[str, Any]:
     """2: 135M models."""
     n = bench.options.conversations_135m
-    sizes = {"ours": n, "naive": min(n, 1), "lockstep": min(n, 64), "continuous": min(n, 2), "openvino": n, "batch": n}
+    sizes = {"ours": n, "naive": min(n, 1), "lockstep": min(n, GROUP), "continuous": min(n, 2), "openvino": n, "batch": n}
     return compare(bench, SHAPES["135m"], sizes)
 
 
@@ -269,7 +274,8 @@ def section_efficiency(bench: Bench) -> dict[str, Any]:
     options = bench.options
     out: dict[str, Any] = {"rows": []}
     length = round(sum(options.turn_tokens) / 2)
-    for name, num in (("tiny", options.conversations), ("135m", options.conversations_135m)):
+    shapes = (("tiny", options.conversations), ("135m", options.conversations_135m))
+    for name, num in shapes[: 1 if options.quick else 2]:
         batch = min(num, 256)
         workload = Workload(batch, options.turns, options.persona_tokens, (length, length), SHAPES[name].vocab_size)
         job = {"shape": name, "workload": workload.to_json(), "batch": batch, "concurrency": batch, "warm_up": min(batch, 8)}
@@ -285,7 +291,7 @@ def section_efficiency(bench: Bench) -> dict[str, Any]:
         out["rows"][-1]["efficiency"] = efficiency
         bench.say(
             f"{efficiency:8.2f}   of the raw rate: {name}, batch {batch}: {written / ours['seconds']:.0f} tokens/s of "
-            f"{written / raw['seconds']:.0f} (raw: {raw['reading_seconds']:.2f} s reading, {raw['writing_seconds']:.2f} s writing)"
+            f"{written / raw['seconds']:.0f} (reading {raw['reading_seconds']:.2f} s, writing {raw['writing_seconds']:.2f} s)"
         )
     return out
 
@@ -300,7 +306,7 @@ def section_overhead(bench: Bench) -> dict[str, Any]:
         return result
     bench.say(
         f"{result['turns_per_s']:9.0f}  turns/s ({result['turns_per_cpu_s']:.0f} per second of processor time; "
-        f"{result['turns_per_s_written']:.0f} with each dialogue written to a Run), {result['tokens_per_turn']:.0f} tokens a turn"
+        f"{result['turns_per_s_written']:.0f} with dialogues written to a Run), {result['tokens_per_turn']:.0f} tokens a turn"
     )
     memory = ", ".join(f"{mib:.0f} MiB after {int(num):,}" for num, mib in result["resident_mib"].items())
     bench.say(f"{'':>9}  conversations streamed from disk: {memory}")
@@ -325,9 +331,10 @@ def section_growth(bench: Bench) -> dict[str, Any]:
             bench.say(f"{turns:>9} {'-':>9}  {result['error']}")
             continue
         passed = result["model_tokens"]
+        counted = "   not counted" if passed is None else f"{passed:>13,} {passed / needed:8.2f}x"
         bench.say(
             f"{turns:>9} {result['seconds']:9.2f} {1000 * result['seconds'] / (n * turns):8.3f} {result['peak_gib']:5.2f} "
-            f"{'not counted' if passed is None else f'{passed:,}':>13} {'' if passed is None else f'{passed / needed:8.2f}x':>9}"
+            f"{counted}"
         )
     return {"rows": rows}
 
@@ -411,9 +418,7 @@ def read_options(arguments: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--ragged", action="store_true", help="also turns of mixed lengths (same mean), ours and (b)")
     parser.add_argument("--growth", type=int, nargs="+", default=[8, 16, 32, 64], metavar="TURNS")
     parser.add_argument("--flat-conversations", type=int, default=20_000, help="of section 4's memory")
-    parser.add_argument(
-        "--threads", type=int, default=len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count()
-    )
+    parser.add_argument("--threads", type=int, help="all cores by default")
     parser.add_argument("--openvino-python", help="python of an environment with benchmarks/requirements.txt")
     parser.add_argument("--limit", type=float, default=1800, help="seconds that one measurement may take")
     parser.add_argument("--out", type=Path, help="JSON file to write")
@@ -421,6 +426,9 @@ def read_options(arguments: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--quick", action="store_true", help="tiny sizes: does everything run? The figures mean nothing")
     parser.add_argument("--verbose", action="store_true", help="show what failing workers write")
     options = parser.parse_args(arguments)
+    if options.threads is None:
+        # One in a smoke run: threads that wait for each other on a busy machine take minutes.
+        options.threads = 1 if options.quick else os.cpu_count()
     if options.quick:
         options.conversations, options.conversations_135m = min(options.conversations, 4), 1
         options.turns, options.turn_tokens, options.persona_tokens = 4, [4, 4], 8
@@ -449,8 +457,8 @@ def main() -> None:
             f"torch {machine['torch']}, transformers {machine['transformers']}, {date}"
         )
         bench.say(
-            f"{machine['gemm_flops'] / 1e9:.0f} GFLOP/s float32, reads {machine['memory_bytes_per_s'] / 1e9:.1f} GB/s from memory, "
-            f"{machine['cache_bytes_per_s'] / 1e9:.1f} GB/s from the cache"
+            f"{machine['gemm_flops'] / 1e9:.0f} GFLOP/s float32, reads {machine['memory_bytes_per_s'] / 1e9:.1f} GB/s "
+            f"from memory, {machine['cache_bytes_per_s'] / 1e9:.1f} GB/s from the cache"
         )
         for number in options.sections:
             bench.say()
