@@ -257,8 +257,9 @@ def section_quality() -> dict[str, Any]:
     """INSPIRED as annotated, ReDial with its ids written as titles in four ways, and a naive baseline."""
     built = real_catalog()
     catalog = built.catalog
-    linker = Linker(catalog, aliases=built.aliases(), weights=built.weights())
-    known = {name_words(t) for i in catalog for t in (i.title, *built.aliases().get(i.id, ()))}
+    aliases = built.aliases()
+    linker = Linker(catalog, aliases=aliases, weights=built.weights())
+    known = {name_words(t) for i in catalog for t in (i.title, *aliases.get(i.id, ()))}
 
     def linked(text: str) -> list[tuple[tuple[str, ...], int | None, str]]:
         out = []

@@ -45,6 +45,8 @@ _WEAK = re.compile(
     r"\b(?:like[ds]?|loved?|loves|enjoy(?:ed)?|about|thought|prefer|remember|maybe|perhaps|also|than|how about|what about)\s+$",
     re.IGNORECASE,
 )
+_PLACE = re.compile(r"\b(?:in|from|at|near|to|into)\s+$", re.IGNORECASE)
+_NUMBER_AFTER = re.compile(r"\s+(?:\d|II|III|IV|VI{0,3}|IX)\b(?!\s*(?:times?|years?|hours?|stars?|or\b))")
 _STARRING = re.compile(r"\s*,?\s*(?:starring|directed by|by director)\b", re.IGNORECASE)
 _SAID_OF_FILMS = re.compile(
     r"\s+(?:is|was|has|with|looks|sounds|movies?|films?|trailer|franchise|series|trilogy)\b", re.IGNORECASE
@@ -96,8 +98,8 @@ class Linker:
     Args:
         catalog: what may be found.
         aliases: other titles by item id.
-        weights: how well known an item is, 1 for hardly; decides between items of one title, and counts as evidence.
-            Without weights all are equal and the most recent is taken.
+        weights: how well known an item is, 1 for hardly; decides between items of one title, and counts as evidence where
+            it is given. Without weights all are equal and the most recent is taken.
         year_tolerance: years by which a written year may differ from the item's.
         fuzzy: whether misspelt titles are found too.
 
@@ -332,6 +334,8 @@ class Linker:
             ends = _SENTENCE_BREAK.search(gap)
             if ends and word.form not in _ABBREVIATIONS and ends.group()[0] not in item.title:
                 return self._no(start, end, "the words belong to two sentences", 0.0, ids), False
+        if year is None and _NUMBER_AFTER.match(after):
+            return self._no(start, end, "a number follows that is not in the title", 0.0, ids), False
         person = self._person(words, found)
         if person:
             return self._no(start, end, f"part of the name {person!r}", 0.0, ids), False
@@ -357,11 +361,11 @@ class Linker:
             evidence.append((2.0, "nothing else is said"))
         if any(i in context for i in ids):
             evidence.append((3.0, "spoken of before"))
-        if self._weights:
-            known = max(self._weights.get(i, 1.0) for i in ids)
+        known = max((self._weights[i] for i in ids if i in self._weights), default=None)
+        if known is not None:
             evidence.append((0.5 * math.log2(max(known, 1.0)) - 0.5, "well known" if known > 2 else "hardly known"))
         if how == "part":
-            evidence.append((-1.0, "only part of a title"))
+            evidence.append((-2.0, "only part of a title"))
         if found.corrected:
             ratio = self._similar(words, found)
             if ratio < MIN_RATIO:
@@ -413,12 +417,14 @@ class Linker:
     @staticmethod
     def _capitals(text: str, words: Sequence[Word], found: _Found, written: Sequence[str], told: bool) -> tuple[float, str]:
         first = found.at == 0 or bool(re.search(r"[.!?:\n\"“]", text[words[found.at - 1].end : words[found.at].start]))
-        content = [w for w in written if len(w) > 3 or w[0].isdigit()] or list(written)
+        # "I do" has a capital that says nothing.
+        content = [w for w in written if (len(w) > 3 or w[0].isdigit()) and w[:2] not in ("I'", "I’")]
+        content = content or [w for w in written if w != "I" and w[:2] not in ("I'", "I’")] or list(written)
         raised = [w for w in content if w[0].isupper() or w[0].isdigit()]
         if text.isupper():
             return 0.0, "capitals throughout"
         if len(raised) == len(content) and any(w[0].isupper() for w in written):
-            if not first or sum(w[0].isupper() for w in written) > 1:
+            if not first or sum(w[0].isupper() for w in content) > 1:
                 return (2.5 if len(written) > 1 else 2.0), "capitals"
             return 0.5, "a capital at the beginning"
         if told and not any(w[0].isupper() for w in written):
@@ -438,7 +444,9 @@ class Linker:
     ) -> Iterator[tuple[float, str]]:
         """Evidence from the words before and after."""
         single = found.num == 1
-        if _STRONG.search(lead):
+        if _PLACE.search(lead):
+            yield -1.5, "after a word of place"
+        elif _STRONG.search(lead):
             yield 1.5, "after a word of watching or recommending"
         elif _WEAK.search(lead):
             yield 0.8, "after a word of liking"
