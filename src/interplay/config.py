@@ -266,6 +266,10 @@ class EvaluateConfig(Output):
     """The user to measure (replay, turns): a trained user, "agenda", or URL#MODEL."""
     recommender: AgentSpec | None = None
     """The recommender to measure (turns, recommendation): a trained recommender, "agenda", or URL#MODEL."""
+    ranker: Path | None = None
+    """The ranker to measure (recommendation), made by interplay items train-ranker; every method it holds is measured."""
+    predictions: Path | None = None
+    """With --ranker: file to write a JSON line per case to, with the case's id and the ranked item ids."""
     data: Path
     """Data directory with the logged conversations."""
     split: Literal["train", "valid", "test"] = "test"
@@ -361,6 +365,21 @@ class ItemsLinkConfig(Config):
     """A catalog (interplay items build) or a data directory."""
     year_tolerance: int = Field(default=2, ge=0, le=5)
     """Years by which a written year may differ from the item's."""
+
+
+class ItemsTrainRankerConfig(Output):
+    """Learn from logged conversations which items come next."""
+
+    data: Path
+    """Data directory; its train split is learned from (interplay data CORPUS --whole --split-by worker)."""
+    catalog: Path | None = None
+    """A catalog (interplay items build) to look up plots, tags and people in; the items ranked stay those of --data."""
+    num_dialogues: int | None = Field(default=None, ge=1)
+    """Conversations to learn from, drawn by the seed; all by default. For learning curves."""
+    epochs: int | None = Field(default=None, ge=1)
+    """Passes of the views over the cases; by default what was tuned."""
+    seed: int = 0
+    """Seed of first weights, order and folds."""
 
 
 class QuickstartConfig(Output):

@@ -20,6 +20,7 @@ ACTIONS = {
     "build": "a catalog from several sources, with duplicates merged",
     "show": "what a catalog knows of a title",
     "link": "which items a text means, and why",
+    "train-ranker": "learn from conversations which items come next",
 }
 
 _HELP = f"""usage: interplay items ACTION [flags]        interplay items ACTION --help tells an action's flags
@@ -53,6 +54,11 @@ def run_items(args: Sequence[str], resolved: Callable[[Config], int | None]) -> 
         case "link":
             link_config = parse_config(configs.ItemsLinkConfig, rest, prog)
             return resolved(link_config) or link(link_config)
+        case "train-ranker":
+            from interplay.cli.ranking import train_ranker
+
+            ranker_config = parse_config(configs.ItemsTrainRankerConfig, rest, prog)
+            return resolved(ranker_config) or train_ranker(ranker_config)
         case _:
             close = difflib.get_close_matches(action, ACTIONS, n=1)
             hint = f" (did you mean {close[0]}?)" if close else ""

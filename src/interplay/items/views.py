@@ -7,6 +7,7 @@ ten thousand items that is faster than it is to argue about sampling.
 """
 
 import math
+import warnings
 from dataclasses import dataclass
 from typing import Any, Self
 
@@ -142,18 +143,21 @@ class TextView(_View):
 
     def __init__(self, content: Any, idf: Floats, log_popularity: Floats, dim: int, generator: torch.Generator) -> None:
         super().__init__(content.shape[0], log_popularity)
-        self.words = nn.Embedding.from_pretrained(
-            torch.randn(content.shape[1], dim, generator=generator) * 0.1, freeze=False, padding_idx=0
-        )
-        self.attention = nn.Embedding.from_pretrained(torch.from_numpy(np.log(idf + 0.1))[:, None].clone(), freeze=False)
+        first = torch.randn(content.shape[1], dim, generator=generator) * 0.1
+        self.words = nn.Embedding(*first.shape, padding_idx=0, _weight=first)
+        attention = torch.from_numpy(np.log(idf + 0.1))[:, None].clone()
+        self.attention = nn.Embedding(*attention.shape, _weight=attention)
         self.own = nn.Parameter(torch.randn(content.shape[0], dim, generator=generator) * 0.1)
         parts = (content.indptr.astype(np.int64), content.indices.astype(np.int64), content.data.astype(np.float32))
         indptr, indices, data = map(torch.from_numpy, parts)
-        self.content = torch.sparse_csr_tensor(indptr, indices, data, size=content.shape, check_invariants=False)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", UserWarning)  # CSR tensors are "beta"; what is used of them here is tested
+            self.content = torch.sparse_csr_tensor(indptr, indices, data, size=content.shape, check_invariants=False)
 
     def item_vectors(self) -> Tensor:
         """The words of the documents plus a vector of the item's own."""
-        return self.own + torch.sparse.mm(self.content, self.words.weight)
+        words: Tensor = torch.sparse.mm(self.content, self.words.weight)
+        return self.own + words
 
     def query(self, batch: Batch) -> Tensor:
         """The words said, weighed by what they are, who said them and when."""
@@ -173,7 +177,7 @@ class CollaborativeView(_View):
         super().__init__(len(start), log_popularity)
         given = torch.from_numpy(start.copy())
         padded = torch.cat([given, torch.zeros(1, given.shape[1])])
-        self.heard = nn.Embedding.from_pretrained(padded, freeze=False, padding_idx=len(start))
+        self.heard = nn.Embedding(*padded.shape, padding_idx=len(start), _weight=padded)
         self.own = nn.Parameter(given.clone())
 
     def item_vectors(self) -> Tensor:
@@ -261,7 +265,7 @@ def train_view(
             batch = Batch.of(contexts.take(which[chosen]), num_items, how.dropout, generator)
             loss = functional.cross_entropy(view(batch), torch.from_numpy(gold[chosen].astype(np.int64)))
             optimizer.zero_grad()
-            loss.backward()
+            loss.backward()  # type: ignore[no-untyped-call]
             optimizer.step()
             schedule.step()
             total += loss.item() * len(chosen)

@@ -1,5 +1,6 @@
 """Where the gold item stands in a ranked list."""
 
+import math
 from collections.abc import Sequence
 
 
@@ -24,3 +25,36 @@ def recall_at_k(ranks: Sequence[int | None], k: int) -> float | None:
     if not ranks:
         return None
     return sum(rank is not None and rank <= k for rank in ranks) / len(ranks)
+
+
+def discounted_gain(rank: int | None, k: int) -> float:
+    """NDCG@k of a list with one gold item: 1 / log2(rank + 1) when rank <= k, else 0 (Jarvelin and Kekalainen 2002).
+
+    With one gold item the ideal list has it first, where the gain is 1; so nothing is left to divide by.
+
+    Args:
+        rank: of the gold item, from 1; None when the list does not hold it.
+        k: length of the list's head that counts, >= 1.
+
+    >>> discounted_gain(1, 10), discounted_gain(3, 10), discounted_gain(11, 10), discounted_gain(None, 10)
+    (1.0, 0.5, 0.0, 0.0)
+    """
+    return 1 / math.log2(rank + 1) if rank is not None and rank <= k else 0.0
+
+
+def ndcg_at_k(ranks: Sequence[int | None], k: int) -> float | None:
+    """Mean of `discounted_gain` over lists; None when there are none.
+
+    >>> ndcg_at_k([1, 3, None, 11], k=10)
+    0.375
+    """
+    return sum(discounted_gain(rank, k) for rank in ranks) / len(ranks) if ranks else None
+
+
+def mean_reciprocal_rank(ranks: Sequence[int | None]) -> float | None:
+    """Mean of 1 / rank over lists, 0 for a list without the gold item; None when there are no lists.
+
+    >>> mean_reciprocal_rank([1, 2, 4, None])
+    0.4375
+    """
+    return sum(0.0 if rank is None else 1 / rank for rank in ranks) / len(ranks) if ranks else None

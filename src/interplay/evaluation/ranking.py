@@ -1,0 +1,164 @@
+"""Recommendation as ranking: at every recommender turn that names items, where do they stand in the ranked catalog?
+
+A case is a recommender turn of a log with everything said before it; each item the turn names is one observation. An item
+that was named before is `repeated`, else `new` (He et al., arXiv 2308.10053): repeating is easy, so the two are told
+apart. Every number is given without and with the seen filter, which takes out what the context names; a repeated item is
+then a miss by construction and stays in the denominator of `all`. The whole catalog is ranked, so nothing off it can be.
+"""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from interplay.evaluation.scoring import About
+from interplay.items.contexts import Case
+from interplay.metrics.bootstrap import estimate_ratio
+from interplay.metrics.ranking import discounted_gain
+from interplay.types import ScoreRow, Turn
+
+RECALL_AT = (1, 10, 50)
+NDCG_AT = 10
+KINDS = ("all", "new", "repeated")
+NUM_PREDICTED = 100
+"""Item ids written per case."""
+BATCH = 256
+"""Cases scored at once."""
+
+Floats = NDArray[np.float32]
+
+
+class ManyMethods(Protocol):
+    """A ranker that can rank by several methods at once (`items.ranker.ItemRanker`)."""
+
+    item_ids: Sequence[str]
+
+    def scores_by(self, contexts: Sequence[Sequence[Turn]], methods: Sequence[str]) -> Mapping[str, Floats]:
+        """Scores of each method, shape (num_contexts, num_items)."""
+        ...
+
+
+@dataclass(slots=True, frozen=True)
+class Placed:
+    """Where one gold item stands."""
+
+    dialogue: str
+    repeated: bool
+    """Whether the context names it."""
+    ranks: dict[str, int | None]
+    """Rank by each method, from 1, among all items; None where the catalog does not hold it."""
+    filtered_ranks: dict[str, int | None]
+    """The same with everything taken out that the context names; None where the item is taken out itself."""
+
+
+def place_cases(
+    ranker: ManyMethods,
+    cases: Sequence[Case],
+    methods: Sequence[str],
+    *,
+    on_progress: Callable[[int, int], None] | None = None,
+    predictions: Callable[[dict[str, Any]], None] | None = None,
+) -> list[Placed]:
+    """Rank the catalog for every case.
+
+    Of items with equal scores the one that comes first in the catalog is ranked first.
+
+    Args:
+        ranker: what ranks.
+        cases: of the logs.
+        methods: of the ranker; predictions are those of the last.
+        on_progress: called with (cases done, cases).
+        predictions: called with each case's id, its gold ids, the ids it has named, and the ranked ids.
+
+    Returns:
+        One per gold item, in the order of the cases.
+    """
+    row = {item_id: n for n, item_id in enumerate(ranker.item_ids)}
+    out: list[Placed] = []
+    for start in range(0, len(cases), BATCH):
+        part = cases[start : start + BATCH]
+        scores = ranker.scores_by([c.context for c in part], methods)
+        for n, case in enumerate(part):
+            named = np.array(sorted(row[i] for i in case.mentioned if i in row), np.intp)
+            for gold in case.gold:
+                at = row.get(gold)
+                full = {m: _rank(scores[m][n], at, None) for m in methods}
+                rest = {m: None if gold in case.mentioned else _rank(scores[m][n], at, named) for m in methods}
+                out.append(Placed(case.dialogue, gold in case.mentioned, full, rest))
+            if predictions is not None:
+                best = np.argsort(-scores[methods[-1]][n], kind="stable")[:NUM_PREDICTED]
+                predictions(
+                    {
+                        "case": f"{case.dialogue}:{case.turn}",
+                        "gold": list(case.gold),
+                        "mentioned": sorted(case.mentioned),
+                        "items": [ranker.item_ids[i] for i in best],
+                    }
+                )
+        if on_progress is not None:
+            on_progress(start + len(part), len(cases))
+    return out
+
+
+def _rank(scores: Floats, at: int | None, without: NDArray[np.intp] | None) -> int | None:
+    if at is None:
+        return None
+    before = (scores > scores[at]) | ((scores == scores[at]) & (np.arange(len(scores)) < at))
+    return 1 + int(before.sum()) - (0 if without is None else int(before[without].sum()))
+
+
+def ranking_rows(placed: Sequence[Placed], methods: Sequence[str], about: About) -> list[ScoreRow]:
+    """Recall@k, NDCG@10 and MRR of every method, kind and filter, with intervals that resample dialogues.
+
+    The condition of a row is its kind, with ", seen removed" for the filter. Repeated items have no rows with the filter.
+
+    Args:
+        placed: of `place_cases`.
+        methods: whose ranks they hold.
+        about: what the rows share; their subject is "SUBJECT METHOD".
+    """
+    rows: list[ScoreRow] = []
+    for method in methods:
+        for kind in KINDS:
+            chosen = [p for p in placed if kind == "all" or p.repeated == (kind == "repeated")]
+            for filtered in (False, True):
+                if filtered and kind == "repeated":
+                    continue
+                ranks = [(p.filtered_ranks if filtered else p.ranks)[method] for p in chosen]
+                condition = f"{kind}, seen removed" if filtered else kind
+                rows += _rows(chosen, ranks, f"{about.subject} {method}", condition, about)
+    return rows
+
+
+def _rows(
+    chosen: Sequence[Placed], ranks: Sequence[int | None], subject: str, condition: str, about: About
+) -> Iterator[ScoreRow]:
+    from interplay import __version__
+
+    number = {d: n for n, d in enumerate(dict.fromkeys(p.dialogue for p in chosen))}
+    where = [number[p.dialogue] for p in chosen]
+    counts = np.bincount(where, minlength=len(number)).tolist() if where else []
+    values: dict[str, list[float]] = {
+        **{f"ranking.recall@{k}": [float(r is not None and r <= k) for r in ranks] for k in RECALL_AT},
+        f"ranking.ndcg@{NDCG_AT}": [discounted_gain(r, NDCG_AT) for r in ranks],
+        "ranking.mrr": [0.0 if r is None else 1 / r for r in ranks],
+    }
+    for metric, each in values.items():
+        sums = np.bincount(where, weights=each, minlength=len(number)).tolist() if where else []
+        found = estimate_ratio(sums, counts, np.random.default_rng(about.seed))
+        yield ScoreRow(
+            metric=metric,
+            value=found.value,
+            low=found.low,
+            high=found.high,
+            n=found.n,
+            num_skipped=0,
+            split=about.split,
+            subject=subject,
+            condition=condition,
+            seed=about.seed,
+            data_digest=about.data_digest,
+            package_version=__version__,
+        )
