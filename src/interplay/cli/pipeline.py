@@ -401,10 +401,6 @@ def endings_text(endings: Counter[Ending]) -> str:
 
 def evaluate(config: EvaluateConfig) -> int:
     """`interplay evaluate`: one protocol, one agent, one Run with scores."""
-    if config.ranker is not None:
-        from interplay.cli.ranking import evaluate_ranker
-
-        return evaluate_ranker(config)
     if config.predictions is not None:
         raise ConfigError("--predictions are of a ranker: pass --ranker RANKER with it")
     spec, role = subject_of(config)

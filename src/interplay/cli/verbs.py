@@ -32,6 +32,10 @@ def run_verb(verb: str, args: Sequence[str]) -> int:
             return _resolved(config) or pipeline.simulate(config)
         case "evaluate":
             config = parse_config(configs.EvaluateConfig, args, prog)
+            if config.ranker is not None:
+                from interplay.cli.ranking import evaluate_ranker
+
+                return _resolved(config) or evaluate_ranker(config)
             return _resolved(config) or pipeline.evaluate(config)
         case "report":
             config = parse_config(configs.ReportConfig, args, prog)

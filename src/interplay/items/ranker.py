@@ -12,6 +12,7 @@ from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, Self
+from zipfile import BadZipFile
 
 import numpy as np
 from numpy.typing import NDArray
@@ -373,7 +374,7 @@ class ItemRanker:
             words = [str(w) for w in parts["own"]["words"]]
             views, cross = _read_views(parts, items, words)
             linear = LinearReranker(**parts["linear"])
-        except (OSError, ValueError, KeyError, TypeError, RuntimeError) as error:
+        except (OSError, ValueError, KeyError, TypeError, RuntimeError, BadZipFile) as error:
             raise DataError(f"{path / 'views.npz'} is damaged ({' '.join(str(error).split())[:120]}). {todo}") from None
         trees = TreeReranker.read((path / "trees.txt").read_text(encoding="utf-8")) if card["trees"] else None
         return cls(items, digest, words, views, cross, linear, trees, card)

@@ -144,9 +144,9 @@ class TextView(_View):
     def __init__(self, content: Any, idf: Floats, log_popularity: Floats, dim: int, generator: torch.Generator) -> None:
         super().__init__(content.shape[0], log_popularity)
         first = torch.randn(content.shape[1], dim, generator=generator) * 0.1
-        self.words = nn.Embedding(*first.shape, padding_idx=0, _weight=first)
+        self.words = nn.Embedding(first.shape[0], dim, padding_idx=0, _weight=first)
         attention = torch.from_numpy(np.log(idf + 0.1))[:, None].clone()
-        self.attention = nn.Embedding(*attention.shape, _weight=attention)
+        self.attention = nn.Embedding(len(attention), 1, _weight=attention)
         self.own = nn.Parameter(torch.randn(content.shape[0], dim, generator=generator) * 0.1)
         parts = (content.indptr.astype(np.int64), content.indices.astype(np.int64), content.data.astype(np.float32))
         indptr, indices, data = map(torch.from_numpy, parts)
@@ -177,7 +177,7 @@ class CollaborativeView(_View):
         super().__init__(len(start), log_popularity)
         given = torch.from_numpy(start.copy())
         padded = torch.cat([given, torch.zeros(1, given.shape[1])])
-        self.heard = nn.Embedding(*padded.shape, padding_idx=len(start), _weight=padded)
+        self.heard = nn.Embedding(len(padded), padded.shape[1], padding_idx=len(start), _weight=padded)
         self.own = nn.Parameter(given.clone())
 
     def item_vectors(self) -> Tensor:
