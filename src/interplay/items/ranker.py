@@ -155,6 +155,10 @@ class ItemRanker:
         parts = [self.scores_by(contexts[s : s + BATCH], (self.method,))[self.method] for s in range(0, len(contexts), BATCH)]
         return np.concatenate(parts) if parts else np.zeros((0, len(self.items)), np.float32)
 
+    def view_scores(self, contexts: Sequence[Sequence[Turn]]) -> dict[str, Floats]:
+        """Scores of every view (num_contexts, num_items), as they go into the fusion; and popularity, (num_items,)."""
+        return self._views.scores(self.reader.read(contexts), self.facts)
+
     def scores_by(self, contexts: Sequence[Sequence[Turn]], methods: Collection[str]) -> dict[str, Floats]:
         """The same by several methods at once, which share their work.
 

@@ -4,7 +4,7 @@ Trained on scores that the views gave to dialogues they were not trained on (cro
 own training data are far too sure, and a re-ranker trained on them would trust them blindly.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Self
 
@@ -47,9 +47,9 @@ def standardised(scores: Floats) -> Floats:
     return np.asarray((scores - scores.mean(axis=1, keepdims=True)) / np.maximum(spread, 1e-6), np.float32)
 
 
-def fused_scores(scores: Mapping[str, Floats]) -> Floats:
+def fused_scores(scores: Mapping[str, Floats], weights: Mapping[str, float] = FUSION) -> Floats:
     """The weighted sum of the standardised views, shape (num_contexts, num_items)."""
-    return np.asarray(sum(weight * standardised(scores[name]) for name, weight in FUSION.items()), np.float32)
+    return np.asarray(sum(weight * standardised(scores[name]) for name, weight in weights.items()), np.float32)
 
 
 def features(contexts: Contexts, scores: Mapping[str, Floats], fused: Floats, facts: Facts) -> tuple[NDArray[np.intp], Floats]:
@@ -206,21 +206,19 @@ class TreeReranker:
     booster: Any
 
     @classmethod
-    def fit(cls, given: Floats, gold: NDArray[np.bool_], seed: int, without: Sequence[str] = ()) -> Self:
+    def fit(cls, given: Floats, gold: NDArray[np.bool_], seed: int) -> Self:
         """Grow the trees.
 
         Args:
             given: features (num_contexts, num_candidates, num_features).
             gold: which candidates were recommended, shape (num_contexts, num_candidates).
             seed: of the shares of rows and features that each tree sees.
-            without: features to be left out, for an ablation.
 
         Raises:
             MissingExtra: LightGBM is not installed.
         """
         lightgbm = _lightgbm()
-        x = given.reshape(-1, given.shape[2]).copy()
-        x[:, [FEATURES.index(name) for name in without]] = 0
+        x = given.reshape(-1, given.shape[2])
         settings = {
             "objective": "rank_xendcg",
             "num_leaves": 15,
