@@ -10,9 +10,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from interplay.cli import main
+from interplay.config import Sampling
 from interplay.corpora.corpus import Corpus, Counts
 from interplay.corpora.splits import split_by_worker
-from interplay.errors import DataError
+from interplay.errors import DataError, InputError
 from interplay.evaluation.ranking import place_cases, ranking_rows
 from interplay.evaluation.scoring import About
 from interplay.items.contexts import MAX_ITEMS, MAX_WORDS, Reader, cases_of, document, enriched, known_words
@@ -20,7 +21,9 @@ from interplay.items.lexical import Cooccurrence, copy_scores
 from interplay.items.ranker import ItemRanker, TrainingLog, ranking
 from interplay.items.reranking import FEATURES, VIEWS, LinearReranker
 from interplay.metrics.ranking import discounted_gain, mean_reciprocal_rank, ndcg_at_k
-from interplay.types import Action, Catalog, Dialogue, Item, Persona, Scenario, Split
+from interplay.simulation.ranker_agent import RankerAgent
+from interplay.simulation.specs import load_from_spec
+from interplay.types import Action, Catalog, Dialogue, Item, Persona, Role, Scenario, Split, view_of
 from makers import HEAT, MOVIE, recommender, user
 
 GENRES = ("horror", "comedy", "western")
@@ -270,6 +273,29 @@ def test_the_test_split_does_not_depend_on_the_validation_split() -> None:
 def test_who_recommended_does_not_change_the_key_of_a_scenario() -> None:
     scenario = people(0, 1)[0]
     assert scenario.key == scenario.model_copy(update={"recommender_id": None}).key
+
+
+async def test_a_ranker_recommends_in_conversation_and_never_twice(ranker: ItemRanker) -> None:
+    agent = RankerAgent(ranker, CATALOG)
+    view = view_of(people(0, 1)[0], Role.RECOMMENDER, with_persona=False)
+    speaker = agent.begin(view, 0, "s")
+    assert (await speaker.speak()).action is Action.INQUIRE
+    named = []
+    for _ in range(len(ITEMS)):
+        speaker.hear(user(Action.DISCLOSE_GOAL, ASKED["horror"]))
+        spoken = await speaker.speak()
+        assert spoken.titles[0] == CATALOG[spoken.items[0].item_id].label
+        named.append(spoken.items[0].item_id)
+    assert len(set(named)) == len(ITEMS)
+    assert (await speaker.speak()).action is Action.CHAT
+
+
+def test_a_ranker_is_an_agent_by_its_spec(ranker: ItemRanker, tmp_path: Path) -> None:
+    ranker.write(tmp_path)
+    options = {"sampling": Sampling(), "catalog": CATALOG, "max_batch": 1}
+    assert load_from_spec(f"ranker:{tmp_path}", Role.RECOMMENDER, **options).agent.name == tmp_path.name
+    with pytest.raises(InputError, match="only be the recommender"):
+        load_from_spec(f"ranker:{tmp_path}", Role.USER, **options)
 
 
 @pytest.fixture

@@ -1,6 +1,7 @@
 """From what a person writes to an Agent.
 
 - `agenda`: the rules
+- `ranker:PATH`: a trained ranker as a recommender
 - `PATH`: a trained model in this process
 - `vllm:PATH`: a trained model in vLLM's engine
 - `URL#MODEL`: a model behind an OpenAI-compatible server
@@ -17,6 +18,8 @@ from interplay.types import Catalog, Role
 
 VLLM = "vllm:"
 """Before a trained model's path: it runs in vLLM's engine."""
+RANKER = "ranker:"
+"""Before a trained ranker's path."""
 
 
 @dataclass(slots=True, frozen=True)
@@ -62,6 +65,16 @@ def load_from_spec(
             raise InputError(f"the agenda agents talk about movies; these scenarios are about {catalog.domain.plural}")
         agent: Agent = AgendaUser(catalog) if role is Role.USER else RuleRecommender(catalog)
         return LoadedAgent(agent, None, spec)
+    if spec.startswith(RANKER):
+        from interplay.items.ranker import ItemRanker
+        from interplay.simulation.ranker_agent import RankerAgent
+        from interplay.types import content_hash
+
+        if role is not Role.RECOMMENDER:
+            raise InputError(f"{spec} is a ranker, which can only be the recommender")
+        path = Path(spec.removeprefix(RANKER))
+        ranker = ItemRanker.read(path, catalog)
+        return LoadedAgent(RankerAgent(ranker, catalog, path.name), None, f"{spec} {content_hash(ranker.card)}")
     if spec.startswith(("http://", "https://")):
         from interplay.backends.http import MAX_CONCURRENCY, HttpBackend
         from interplay.formats.chat import ChatFormat, prompts_digest
@@ -83,16 +96,16 @@ def load_from_spec(
     from interplay.simulation.checkpoint import load_agent
     from interplay.types import content_hash
 
-    path = spec.removeprefix(VLLM)
+    model_path = spec.removeprefix(VLLM)
     trained, card = load_agent(
-        Path(path),
+        Path(model_path),
         role,
         sampling=sampling,
         catalog=catalog,
         max_batch=max_batch,
         constrained=constrained,
         exclude_rejected=exclude_rejected,
-        engine="local" if path == spec else "vllm",
+        engine="local" if model_path == spec else "vllm",
     )
     if card.domain != catalog.domain.name:
         raise InputError(
