@@ -240,7 +240,7 @@ def test_a_memory_too_small_for_one_conversation_is_one_clear_line(qwen):
         finally:
             await backend.close()
 
-    with pytest.raises(BackendError, match="tiny: one conversation of 512 tokens needs .* raise the memory"):
+    with pytest.raises(BackendError, match=r"tiny: one conversation of 512 tokens needs .* raise the memory"):
         asyncio.run(run())
 
 
@@ -274,7 +274,7 @@ def test_both_kinds_of_slots_compute_the_same_attention():
     compiled = CompiledSlots(shapes, 4, 40)
     plain = TorchSlots(shapes, 4, 40, torch.device("cpu"), torch.float32)
     for pieces in ([Piece(2, 0, 30), Piece(0, 0, 3)], [Piece(2, 30, 1), Piece(0, 3, 20), Piece(3, 0, 1)]):
-        tokens = sum(p.count for p in pieces)
+        tokens = sum(p.length for p in pieces)
         query = torch.randn(1, 6, tokens, 16, generator=generator)
         key = torch.randn(1, 2, tokens, 16, generator=generator)
         value = torch.randn(1, 2, tokens, 24, generator=generator)

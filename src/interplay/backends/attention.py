@@ -7,10 +7,11 @@ but attention costs what the tokens cost, whatever the lengths, and a conversati
 Two stores do the work: `CompiledSlots` (float32 on a CPU, kernels of `cpu_kernels`) and `TorchSlots` (anything torch runs on).
 """
 
+import math
 from collections.abc import Sequence
 from contextvars import ContextVar
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 import torch
 
@@ -27,14 +28,13 @@ NAME = "interplay"
 NO_WINDOW = 2**31 - 1
 
 
-@dataclass(slots=True, frozen=True)
-class Piece:
+class Piece(NamedTuple):
     """Consecutive tokens of one conversation side within a forward pass."""
 
     slot: int
-    begin: int
+    first: int
     """Position of the first of them, which is how many tokens the slot holds already."""
-    count: int
+    length: int
 
 
 @dataclass(slots=True, frozen=True)
@@ -59,8 +59,8 @@ class Slots(Protocol):
     capacity: int
     """Tokens that a slot can hold."""
 
-    def begin(self, pieces: Sequence[Piece]) -> None:
-        """Say which tokens the next forward pass brings, in their order."""
+    def begin(self, pieces: Sequence[Piece]) -> torch.Tensor:
+        """Say which tokens the next forward pass brings, in their order. Returns their positions, (num_tokens,)."""
         ...
 
     def attend(
@@ -119,8 +119,9 @@ class _Probe:
     def __init__(self) -> None:
         self.shapes: dict[int, LayerShape] = {}
 
-    def begin(self, pieces: Sequence[Piece]) -> None:
+    def begin(self, pieces: Sequence[Piece]) -> torch.Tensor:
         """Nothing to prepare."""
+        return torch.zeros(len(pieces), dtype=torch.long)
 
     def attend(self, layer: int, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, *_: float) -> torch.Tensor:
         self.shapes[layer] = LayerShape(key.shape[1], key.shape[-1], value.shape[-1])
@@ -172,12 +173,12 @@ class ServedModel:
         """Tokens of a conversation at most, where the model has such a limit."""
 
     def forward(self, slots: Slots, ids: torch.Tensor, positions: torch.Tensor, wanted: torch.Tensor) -> torch.Tensor:
-        """One forward pass over tokens of many conversations (say which with `slots.begin` first).
+        """One forward pass over tokens of many conversations.
 
         Args:
-            slots: the caches.
+            slots: the caches; `begin` has told them which tokens come.
             ids: (num_tokens,).
-            positions: (num_tokens,) each token's position in its own conversation.
+            positions: (num_tokens,) each token's position in its own conversation, as `begin` returned them.
             wanted: (num_wanted,) indices of the tokens whose logits are wanted.
 
         Returns:
@@ -203,12 +204,9 @@ class ServedModel:
 
 
 class CompiledSlots:
-    """Slots in float32 on a CPU. Keys lie in blocks of 16 tokens so that scores of 16 tokens are one vector operation."""
+    """Slots in float32 on a CPU."""
 
     def __init__(self, shapes: Sequence[LayerShape], num_slots: int, capacity: int) -> None:
-        from interplay.backends.cpu_kernels import BLOCK
-
-        self._block = BLOCK
         self._shapes = list(shapes)
         self.num_slots = 0
         self.capacity = 0
@@ -217,49 +215,58 @@ class CompiledSlots:
         self._values: list[npt.NDArray[np.float32]] = []
         self.resize(num_slots, capacity)
 
-    def begin(self, pieces: Sequence[Piece]) -> None:
+    def begin(self, pieces: Sequence[Piece]) -> torch.Tensor:
         """See Slots."""
         import numpy as np
 
-        counts = np.array([p.count for p in pieces])
-        self._slot = np.repeat(np.array([p.slot for p in pieces], dtype=np.int64), counts)
-        self._position = np.concatenate([np.arange(p.begin, p.begin + p.count, dtype=np.int64) for p in pieces])
+        slots, begins, counts = np.array(pieces, dtype=np.int64).T
+        self._slot = np.repeat(slots, counts)
+        self._position = np.arange(len(self._slot)) - np.repeat(counts.cumsum() - counts - begins, counts)
+        return torch.from_numpy(self._position)
 
     def attend(
         self, layer: int, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, scale: float, window: int, cap: float
     ) -> torch.Tensor:
         """See Slots."""
-        from interplay.backends.cpu_kernels import attend, attend_parallel, store
-
         q, k, v = (x[0].transpose(0, 1).contiguous() for x in (query, key, value))
-        keys, values = self._keys[layer], self._values[layer]
-        store(k.numpy(), v.numpy(), keys, values, self._slot, self._position)
-        out = torch.empty(*q.shape[:2], v.shape[-1])
-        tokens = (q.numpy(), keys, values, self._slot, self._position, out.numpy(), scale, window, cap)
-        if self.threads > 1:
-            attend_parallel(*tokens, self.threads)
-        else:
-            attend(*tokens)
-        return out[None]
+        return self.attend_tokens(layer, q, k, v, scale, window, cap)[None]
+
+    def attend_tokens(
+        self, layer: int, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, scale: float, window: int, cap: float
+    ) -> torch.Tensor:
+        """As `attend`, for contiguous tensors (num_tokens, heads, size); returns (num_tokens, num_heads, value_size)."""
+        from interplay.backends.cpu_kernels import attend, store
+
+        keys, values, slot, position = self._keys[layer], self._values[layer], self._slot, self._position
+        store(key.numpy(), value.numpy(), keys, values, slot, position)
+        out = torch.empty(*query.shape[:2], value.shape[-1])
+        attend(query.numpy(), keys, values, slot, position, out.numpy(), scale, window, cap, self.threads)
+        return out
 
     def resize(self, num_slots: int, capacity: int) -> None:
         """See Slots. Memory is touched, and so taken, only where tokens are written."""
-        import numpy as np
-
-        capacity = -(-capacity // self._block) * self._block
         kept, old = min(num_slots, self.num_slots), self.capacity
-        keys, values = self._keys, self._values
         for layer, shape in enumerate(self._shapes):
-            fresh_keys = np.zeros((num_slots, shape.heads, capacity // self._block, shape.size, self._block), np.float32)
-            fresh_values = np.zeros((num_slots, shape.heads, capacity, shape.value_size), np.float32)
-            if kept:
-                fresh_keys[:kept, :, : old // self._block] = keys[layer][:kept]
-                fresh_values[:kept, :, :old] = values[layer][:kept]
-                keys[layer], values[layer] = fresh_keys, fresh_values
-            else:
-                keys.append(fresh_keys)
-                values.append(fresh_values)
+            for arrays, size in ((self._keys, shape.size), (self._values, shape.value_size)):
+                fresh = _large_pages((num_slots, shape.heads, capacity, size))
+                if kept:
+                    fresh[:kept, :, :old] = arrays[layer][:kept]
+                    arrays[layer] = fresh
+                else:
+                    arrays.append(fresh)
         self.num_slots, self.capacity = num_slots, capacity
+
+
+def _large_pages(shape: tuple[int, ...]) -> "npt.NDArray[np.float32]":
+    """Zeros in large pages where the system has them: first touches of small ones took a tenth of a run."""
+    import mmap
+
+    import numpy as np
+
+    memory = mmap.mmap(-1, 4 * math.prod(shape))
+    if hasattr(mmap, "MADV_HUGEPAGE"):
+        memory.madvise(mmap.MADV_HUGEPAGE)
+    return np.frombuffer(memory, np.float32).reshape(shape)
 
 
 class TorchSlots:
@@ -276,12 +283,12 @@ class TorchSlots:
         self._values: list[torch.Tensor] = []
         self.resize(num_slots, capacity)
 
-    def begin(self, pieces: Sequence[Piece]) -> None:
+    def begin(self, pieces: Sequence[Piece]) -> torch.Tensor:
         """See Slots."""
         device = self._device
         slots = torch.tensor([p.slot for p in pieces])
-        counts = torch.tensor([p.count for p in pieces])
-        begins = torch.tensor([p.begin for p in pieces])
+        counts = torch.tensor([p.length for p in pieces])
+        begins = torch.tensor([p.first for p in pieces])
         first = counts.cumsum(0) - counts
         within = torch.arange(int(counts.sum())) - first.repeat_interleave(counts)
         self._token_slot = slots.repeat_interleave(counts).to(device)
@@ -299,6 +306,7 @@ class TorchSlots:
             real = offsets[None] < counts[chosen, None]
             length = int(position.max()) + 1
             self._groups.append((slots[chosen].to(device), index.to(device), position.to(device), real.to(device), length))
+        return self._token_position
 
     def attend(
         self, layer: int, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, scale: float, window: int, cap: float

@@ -1,4 +1,4 @@
-"""Attention over slots, compiled for the CPU at first use and then kept on disk.
+"""What a decoder does besides multiplying matrices, compiled for the CPU at first use and then kept on disk.
 
 Decoding many conversations of different lengths is bound by reading their caches. torch's attention wants them padded to
 the longest and, where the active ones are not neighbours, copied first; these kernels read each slot where it lies and only
@@ -11,10 +11,7 @@ from importlib.util import find_spec
 
 import numba
 import numpy as np
-from numba import float32, njit, prange
-
-BLOCK = 16
-"""Tokens whose keys lie interleaved: (slots, heads, capacity / 16, size, 16). Two AVX2 registers or one AVX-512."""
+from numba import float32, int32, njit, prange
 
 _MOST_THREADS: int = numba.config.NUMBA_NUM_THREADS  # type: ignore[attr-defined]  # set by name when numba is imported
 
@@ -26,12 +23,46 @@ def store(k, v, keys, values, slot, position):  # type: ignore[no-untyped-def]  
     value_size = v.shape[2]
     for t in range(tokens):
         s, p = slot[t], position[t]
-        block, lane = p // BLOCK, p % BLOCK
         for h in range(heads):
             for d in range(size):
-                keys[s, h, block, d, lane] = k[t, h, d]
+                keys[s, h, p, d] = k[t, h, d]
             for d in range(value_size):
                 values[s, h, p, d] = v[t, h, d]
+
+
+@njit(nogil=True, cache=True, fastmath=True, error_model="numpy")
+def normalise(x, weight, epsilon, out):  # type: ignore[no-untyped-def]  # as above
+    """Root-mean-square normalisation of rows: x (num_rows, size) times weight (size,), into `out`."""
+    rows, size = x.shape
+    for r in range(rows):
+        total = float32(0)
+        for d in range(size):
+            total += x[r, d] * x[r, d]
+        factor = float32(1) / math.sqrt(total / size + epsilon)
+        for d in range(size):
+            out[r, d] = weight[d] * (x[r, d] * factor)
+
+
+@njit(nogil=True, cache=True, fastmath=True, error_model="numpy")
+def rotate(x, cos, sin):  # type: ignore[no-untyped-def]  # as above
+    """Rotary position embedding of x (num_tokens, heads, size) by cos and sin (num_tokens, size), in place."""
+    tokens, heads, size = x.shape
+    half = size // 2
+    for t in range(tokens):
+        for h in range(heads):
+            for d in range(half):
+                left, right = x[t, h, d], x[t, h, d + half]
+                x[t, h, d] = left * cos[t, d] - right * sin[t, d]
+                x[t, h, d + half] = right * cos[t, d + half] + left * sin[t, d + half]
+
+
+@njit(nogil=True, cache=True, fastmath=True, error_model="numpy")
+def gate(x, y):  # type: ignore[no-untyped-def]  # as above
+    """silu(x) * y into x; both (num_tokens, size)."""
+    tokens, size = x.shape
+    for t in range(tokens):
+        for d in range(size):
+            x[t, d] = x[t, d] / (float32(1) + math.exp(-x[t, d])) * y[t, d]
 
 
 @njit(nogil=True, cache=True, fastmath=True, error_model="numpy")
@@ -44,74 +75,60 @@ def _attend_token(t, q, keys, values, slot, position, out, scale, window, cap): 
     s = slot[t]
     stop = position[t] + 1
     start = max(0, stop - window)
-    first_block, last_block = start // BLOCK, (stop + BLOCK - 1) // BLOCK
-    shift = first_block * BLOCK
-    begin, end = start - shift, stop - shift
-    scores = np.empty((last_block - first_block) * BLOCK, np.float32)
+    seen = stop - start
+    scores = np.empty(seen, np.float32)
+    bits = np.empty(seen, np.int32)
+    powers = bits.view(np.float32)
     total = np.empty(value_size, np.float32)
-    for h in range(key_heads):
-        for g in range(group):
-            head = h * group + g
-            query = q[t, head]
-            for b in range(first_block, last_block):
-                block = keys[s, h, b]
-                # Sixteen names instead of an array: the compiler then keeps the sums in two registers.
-                a0 = a1 = a2 = a3 = a4 = a5 = a6 = a7 = float32(0)
-                a8 = a9 = a10 = a11 = a12 = a13 = a14 = a15 = float32(0)
-                for d in range(size):
-                    x = query[d]
-                    a0 += x * block[d, 0]
-                    a1 += x * block[d, 1]
-                    a2 += x * block[d, 2]
-                    a3 += x * block[d, 3]
-                    a4 += x * block[d, 4]
-                    a5 += x * block[d, 5]
-                    a6 += x * block[d, 6]
-                    a7 += x * block[d, 7]
-                    a8 += x * block[d, 8]
-                    a9 += x * block[d, 9]
-                    a10 += x * block[d, 10]
-                    a11 += x * block[d, 11]
-                    a12 += x * block[d, 12]
-                    a13 += x * block[d, 13]
-                    a14 += x * block[d, 14]
-                    a15 += x * block[d, 15]
-                at = b * BLOCK - shift
-                for lane, a in enumerate((a0, a1, a2, a3, a4, a5, a6, a7, a8, a9, a10, a11, a12, a13, a14, a15)):
-                    scores[at + lane] = a
-            highest = float32(-3.0e38)
-            for j in range(begin, end):
-                score = scores[j] * scale
-                if cap > 0:
-                    score = cap * math.tanh(score / cap)
-                scores[j] = score
-                highest = max(highest, score)
-            weight = float32(0)
-            for j in range(begin, end):
-                e = math.exp(scores[j] - highest)
-                scores[j] = e
-                weight += e
+    for head in range(heads):
+        query = q[t, head]
+        key = keys[s, head // group, start:stop]
+        value = values[s, head // group, start:stop]
+        for j in range(seen):
+            score = float32(0)
+            for d in range(size):
+                score += query[d] * key[j, d]
+            scores[j] = score * scale
+        if cap > 0:
+            for j in range(seen):
+                scores[j] = cap * math.tanh(scores[j] / cap)
+        highest = float32(-3.0e38)
+        for j in range(seen):
+            highest = max(highest, scores[j])
+        # exp(x) = 2 ** whole * 2 ** rest: the whole part by its bits, the rest by the polynomial of Cephes' exp2f (relative
+        # error below 3e-7). math.exp is a call per number; this is a few vector operations for eight.
+        for j in range(seen):
+            x = max(scores[j] - highest, float32(-87)) * float32(1.44269504)
+            whole = int32(x - float32(0.5))
+            bits[j] = (whole + int32(127)) << int32(23)
+            x -= float32(whole)
+            y = float32(1.535336188319500e-4)
+            y = y * x + float32(1.339887440266574e-3)
+            y = y * x + float32(9.618437357674640e-3)
+            y = y * x + float32(5.550332471162809e-2)
+            y = y * x + float32(2.402264791363012e-1)
+            y = y * x + float32(6.931472028550421e-1)
+            scores[j] = y * x + float32(1)
+        weight = float32(0)
+        for j in range(seen):
+            e = scores[j] * powers[j]
+            scores[j] = e
+            weight += e
+        for d in range(value_size):
+            total[d] = float32(0)
+        j = 0
+        while j + 4 <= seen:  # four tokens at a time: a quarter of the loads and stores of `total`
+            w0, w1, w2, w3 = scores[j], scores[j + 1], scores[j + 2], scores[j + 3]
             for d in range(value_size):
-                total[d] = float32(0)
-            j = begin
-            while j + 4 <= end:  # four tokens at a time: a quarter of the loads and stores of `total`
-                w0, w1, w2, w3 = scores[j], scores[j + 1], scores[j + 2], scores[j + 3]
-                p = shift + j
-                for d in range(value_size):
-                    total[d] += (
-                        w0 * values[s, h, p, d]
-                        + w1 * values[s, h, p + 1, d]
-                        + w2 * values[s, h, p + 2, d]
-                        + w3 * values[s, h, p + 3, d]
-                    )
-                j += 4
-            while j < end:
-                w = scores[j]
-                for d in range(value_size):
-                    total[d] += w * values[s, h, shift + j, d]
-                j += 1
+                total[d] += w0 * value[j, d] + w1 * value[j + 1, d] + w2 * value[j + 2, d] + w3 * value[j + 3, d]
+            j += 4
+        while j < seen:
+            w = scores[j]
             for d in range(value_size):
-                out[t, head, d] = total[d] / weight
+                total[d] += w * value[j, d]
+            j += 1
+        for d in range(value_size):
+            out[t, head, d] = total[d] / weight
 
 
 @njit(nogil=True, cache=True, fastmath=True, error_model="numpy")
@@ -126,12 +143,14 @@ def _attend_parallel(q, keys, values, slot, position, out, scale, window, cap): 
         _attend_token(t, q, keys, values, slot, position, out, scale, window, cap)
 
 
-def attend(q, keys, values, slot, position, out, scale: float, window: int, cap: float) -> None:  # type: ignore[no-untyped-def]  # arrays
-    """Attention of tokens over their own slots, in one thread.
+def attend(  # type: ignore[no-untyped-def]  # numpy arrays of the shapes below
+    q, keys, values, slot, position, out, scale: float, window: int, cap: float, threads: int
+) -> None:
+    """Attention of tokens over their own slots.
 
     Args:
         q: (num_tokens, num_heads, size) float32.
-        keys: (num_slots, num_key_heads, capacity / BLOCK, size, BLOCK) float32.
+        keys: (num_slots, num_key_heads, capacity, size) float32.
         values: (num_slots, num_key_heads, capacity, value_size) float32.
         slot: (num_tokens,) int64.
         position: (num_tokens,) int64; a token sees what lies at or before it.
@@ -139,17 +158,14 @@ def attend(q, keys, values, slot, position, out, scale: float, window: int, cap:
         scale: multiplies the scores.
         window: a token sees this many tokens, itself included.
         cap: scores s become cap * tanh(s / cap); 0 for none.
+        threads: used where numba has a thread layer that may be entered from several threads at once.
     """
-    _attend(q, keys, values, slot, position, out, np.float32(scale), window, np.float32(cap))
-
-
-def attend_parallel(q, keys, values, slot, position, out, scale: float, window: int, cap: float, threads: int) -> None:  # type: ignore[no-untyped-def]  # arrays
-    """As `attend`, in several threads where numba has a thread layer that may be entered from several threads at once."""
-    if _has_safe_threads():
+    arguments = (q, keys, values, slot, position, out, np.float32(scale), window, np.float32(cap))
+    if threads > 1 and _has_safe_threads():
         numba.set_num_threads(min(threads, _MOST_THREADS))
-        _attend_parallel(q, keys, values, slot, position, out, np.float32(scale), window, np.float32(cap))
+        _attend_parallel(*arguments)
     else:
-        attend(q, keys, values, slot, position, out, scale, window, cap)
+        _attend(*arguments)
 
 
 @cache

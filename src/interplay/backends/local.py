@@ -14,6 +14,7 @@ from collections import deque
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from operator import itemgetter
 from pathlib import Path
 from typing import TYPE_CHECKING
 from weakref import WeakKeyDictionary
@@ -22,6 +23,7 @@ import torch
 
 from interplay.backends.attention import CompiledSlots, Piece, ServedModel, Slots, TorchSlots
 from interplay.backends.backend import Completion, Request
+from interplay.backends.compiled_model import CompiledModel, is_served_compiled
 from interplay.backends.sampling import Draws, draw
 from interplay.errors import BackendError, CheckpointError, ContextOverflow
 
@@ -111,7 +113,7 @@ class LocalBackend:
     ) -> None:
         self.model = model
         self.name = name
-        self._served = ServedModel(model, name)
+        self._served = _serve(model, name)
         self.max_context: int = max_context or self._served.max_context or 2**31
         self.num_model_tokens = 0
         """Tokens that went through the model."""
@@ -125,6 +127,7 @@ class LocalBackend:
         self._sessions: dict[str, _Session] = {}
         self._waiting: deque[_Run] = deque()
         self._running: list[_Run] = []
+        self._plan: list[tuple[_Run, int]] = []
         self._finished: list[_Run] = []
         self._released: list[_Session] = []
         self._budget = 0
@@ -266,29 +269,29 @@ class LocalBackend:
 
     def planned_cost(self) -> int:
         """Of the next step, in tokens."""
-        return sum(count for _, count in self._plan()) + _STEP_COST
+        self._plan = self._next_plan()
+        return sum([count for _, count in self._plan]) + _STEP_COST
 
     def steps(self, budget: int, threads: int) -> None:
-        """In the engine's thread: one step, and more while they fit into the budget, in tokens. Never raises."""
+        """In the engine's thread: the planned step, and more while they fit into `budget` tokens. Never raises."""
         if self.model.device.type == "cpu" and threads != self._threads:
             torch.set_num_threads(threads)
             self._threads = threads
-        spent = 0
-        while self._running:
-            cost = self.planned_cost()
-            if spent and spent + cost > budget:
-                return
-            spent += cost
+        left = budget
+        while left >= 0:
             try:
                 self._step()
             except (torch.OutOfMemoryError, MemoryError, RuntimeError) as error:
-                if not _is_out_of_memory(error):
+                if _is_out_of_memory(error):
+                    self._halve(error)
+                else:
                     self._fail_running(BackendError(f"{self.name}: {type(error).__name__}: {error}"))
-                elif not self._halve(error):
-                    return
             except Exception as error:  # whatever is raised must reach the conversations, not kill the engine
                 self._fail_running(BackendError(f"{self.name}: {type(error).__name__}: {error}"))
             self._collect()
+            if not self._running:
+                return
+            left -= self.planned_cost()
 
     def deliver(self) -> bool:
         """Between rounds: hand over what is finished. Returns whether anything was."""
@@ -361,15 +364,13 @@ class LocalBackend:
         run.pending = wanted[same:]
 
     def _make_room(self, needed: int) -> None:
-        """Let every slot hold `needed` tokens: at the cost of slots where memory is short.
+        """Let every slot hold `needed` tokens, which is more than it holds now: at the cost of slots where memory is short.
 
         Raises:
             BackendError: a single conversation of that length exceeds the memory.
         """
         slots = self._slots
         assert slots is not None
-        if needed <= slots.capacity:
-            return
         capacity = min(max(2 * slots.capacity, needed), self.max_context)
         affordable = self._budget // (capacity * self.token_bytes)
         if affordable < 1:
@@ -403,13 +404,13 @@ class LocalBackend:
         released = [r.session for r in self._running if self._sessions.get(r.request.session) is not r.session]
         return [*self._sessions.values(), *released]
 
-    def _halve(self, error: BaseException) -> bool:
-        """Out of memory: go on with half of the slots. Returns whether that is possible."""
+    def _halve(self, error: BaseException) -> None:
+        """Out of memory: go on with half of the slots, or fail when there is one left."""
         slots = self._slots
         assert slots is not None
         if slots.num_slots == 1:
             self._fail_running(BackendError(f"{self.name}: out of memory with a single conversation ({error})"))
-            return False
+            return
         warnings.warn(
             f"{self.name}: out of memory with {slots.num_slots} slots; going on with {slots.num_slots // 2}", stacklevel=2
         )
@@ -419,11 +420,10 @@ class LocalBackend:
         # What a broken step wrote is not to be trusted to be complete.
         for run in self._running:
             self._resume(run)
-        return bool(self._running)
 
     # ---- steps ---------------------------------------------------------------------------------------------------------
 
-    def _plan(self) -> list[tuple[_Run, int]]:
+    def _next_plan(self) -> list[tuple[_Run, int]]:
         """The next step: each run with how many of its pending tokens go through the model."""
         left = self._max_step_tokens
         plan = []
@@ -438,46 +438,41 @@ class LocalBackend:
 
     @torch.inference_mode()
     def _step(self) -> None:
-        plan = self._plan()
-        try:
-            self._make_room(max(len(run.session.ids) + count for run, count in plan))
-        except BackendError as error:
-            longest = max(plan, key=lambda p: len(p[0].session.ids) + p[1])[0]
-            longest.result = error
-            return
         slots = self._slots
         assert slots is not None
-        plan = [(run, count) for run, count in plan if run.session.slot is not None]
-        if not plan:
-            return
+        longest, needed = max(((run, len(run.session.ids) + count) for run, count in self._plan), key=itemgetter(1))
+        if needed > slots.capacity:
+            try:
+                self._make_room(needed)
+            except BackendError as error:
+                longest.result = error
+            return  # slots may have gone: the next step is planned anew
         if isinstance(slots, CompiledSlots):
             slots.threads = self._threads
         pieces: list[Piece] = []
         ids: list[int] = []
-        positions: list[int] = []
         wanted: list[int] = []
         drawing: list[_Run] = []
-        for run, count in plan:
-            begin = len(run.session.ids)
-            assert run.session.slot is not None
-            pieces.append(Piece(run.session.slot, begin, count))
-            ids += run.pending[:count]
-            positions += range(begin, begin + count)
-            if count == len(run.pending):
+        for run, count in self._plan:
+            session, pending = run.session, run.pending
+            assert session.slot is not None
+            pieces.append(Piece(session.slot, len(session.ids), count))
+            if count == len(pending):
+                ids += pending
                 wanted.append(len(ids) - 1)
                 drawing.append(run)
-        slots.begin(pieces)
-        logits = self._served.forward(slots, torch.tensor(ids), torch.tensor(positions), torch.tensor(wanted, dtype=torch.long))
+            else:
+                ids += pending[:count]
+        positions = slots.begin(pieces)
+        logits = self._served.forward(slots, torch.tensor(ids), positions, torch.tensor(wanted, dtype=torch.long))
         self.num_steps += 1
         self.num_model_tokens += len(ids)
-        for run, count in plan:
+        for run, count in self._plan:
             run.session.ids += run.pending[:count]
             run.pending = run.pending[count:]
-        if not drawing:
-            return
-        tokens, logprobs, finite = draw(logits, [run.draws for run in drawing])
-        for run, token, logprob, is_finite in zip(drawing, tokens, logprobs, finite, strict=True):
-            self._take(run, token, logprob, is_finite)
+        if drawing:
+            for run, token, logprob, is_finite in zip(drawing, *draw(logits, [run.draws for run in drawing]), strict=True):
+                self._take(run, token, logprob, is_finite)
 
     def _take(self, run: _Run, token: int, logprob: float, is_finite: bool) -> None:
         if not is_finite:
@@ -562,11 +557,17 @@ class _Rounds:
                 engine.admit()
             busy = [engine for engine in self._engines if engine.is_running]
             if busy:
-                budget = max(engine.planned_cost() for engine in busy)
+                # The engine with the shorter step makes more of them; tokens, unlike seconds, are the same in every run.
+                costs = [engine.planned_cost() for engine in busy]
                 threads = max(1, self._threads // len(busy))
                 self._between.clear()
                 try:
-                    await asyncio.gather(*(loop.run_in_executor(e.thread, e.steps, budget, threads) for e in busy))
+                    await asyncio.gather(
+                        *(
+                            loop.run_in_executor(engine.thread, engine.steps, max(costs) - cost, threads)
+                            for engine, cost in zip(busy, costs, strict=True)
+                        )
+                    )
                 finally:
                     self._between.set()
             # Without a delivery no coroutine has anything new to say.
@@ -582,6 +583,10 @@ def _rounds() -> _Rounds:
     if loop not in _ROUNDS:
         _ROUNDS[loop] = _Rounds()
     return _ROUNDS[loop]
+
+
+def _serve(model: "PreTrainedModel", name: str) -> ServedModel | CompiledModel:
+    return CompiledModel(model) if is_served_compiled(model) else ServedModel(model, name)
 
 
 def _common_prefix(left: Sequence[int], right: Sequence[int]) -> int:

@@ -31,6 +31,7 @@ class Training:
     dim: int = 96
     epochs: int = 7
     batch_size: int = 256
+    """Pairs per step, at most: with few pairs batches are smaller, so that an epoch has some 40 steps."""
     learning_rate: float = 3e-3
     weight_decay: float = 3e-5
     dropout: float = 0.35
@@ -250,7 +251,8 @@ def train_view(
     generator = torch.Generator().manual_seed(seed)
     rng = np.random.default_rng(seed)
     optimizer = torch.optim.Adam(view.parameters(), lr=how.learning_rate, weight_decay=how.weight_decay)
-    steps = how.epochs * math.ceil(len(gold) / how.batch_size)
+    batch_size = max(16, min(how.batch_size, len(gold) // 40))
+    steps = how.epochs * math.ceil(len(gold) / batch_size)
     warmup = max(1, min(50, steps // 10))
     schedule = torch.optim.lr_scheduler.LambdaLR(
         optimizer, lambda step: min(1.0, (step + 1) / warmup) * max(0.02, 1 - step / max(steps, 1))
@@ -260,8 +262,8 @@ def train_view(
     for _ in range(how.epochs):
         order = rng.permutation(len(gold))
         total = 0.0
-        for start in range(0, len(order), how.batch_size):
-            chosen = order[start : start + how.batch_size]
+        for start in range(0, len(order), batch_size):
+            chosen = order[start : start + batch_size]
             batch = Batch.of(contexts.take(which[chosen]), num_items, how.dropout, generator)
             loss = functional.cross_entropy(view(batch), torch.from_numpy(gold[chosen].astype(np.int64)))
             optimizer.zero_grad()
