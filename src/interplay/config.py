@@ -229,7 +229,7 @@ class SimulateConfig(ResumableOutput):
     user: AgentSpec
     """A trained user (PATH; vllm:PATH for vLLM's engine), "agenda", or URL#MODEL (URL,URL#MODEL for several servers)."""
     recommender: AgentSpec
-    """A trained recommender (PATH; vllm:PATH for vLLM's engine), "agenda", or URL#MODEL (URL,URL#MODEL for several servers)."""
+    """A trained recommender (PATH; vllm:PATH for vLLM's engine), "agenda", ranker:PATH, or URL#MODEL (URL,URL#MODEL)."""
     scenarios: Path
     """Data directory whose scenarios are played."""
     split: Literal["train", "valid", "test"] = "test"
@@ -265,7 +265,7 @@ class EvaluateConfig(Output):
     user: AgentSpec | None = None
     """The user to measure (replay, turns): a trained user, "agenda", or URL#MODEL."""
     recommender: AgentSpec | None = None
-    """The recommender to measure (turns, recommendation): a trained recommender, "agenda", or URL#MODEL."""
+    """The recommender to measure (turns, recommendation): a trained recommender, "agenda", ranker:PATH, or URL#MODEL."""
     ranker: Path | None = None
     """The ranker to measure (recommendation), made by interplay items train-ranker; every method it holds is measured."""
     predictions: Path | None = None
@@ -312,7 +312,7 @@ class ChatConfig(Config):
     user: AgentSpec | None = None
     """The user to talk to (you recommend): a trained user, "agenda", or URL#MODEL."""
     recommender: AgentSpec | None = None
-    """The recommender to talk to (you are the user): a trained recommender, "agenda", or URL#MODEL."""
+    """The recommender to talk to (you are the user): a trained recommender, "agenda", ranker:PATH, or URL#MODEL."""
     data: Path
     """Data directory: its catalog, and a test scenario for the simulated user."""
     out: Path | None = None
