@@ -12,14 +12,14 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, Self
 
-from interplay.errors import DataError, no_such_directory
+from interplay.errors import DataError
 from interplay.items.merge import YEAR_TOLERANCE, MergeCounts, Origin, merge
 from interplay.items.sources import SourceReading
-from interplay.store import read_json, read_records, write_lines, write_records
+from interplay.items.stored import read_items, read_origins
+from interplay.store import read_json, write_lines, write_records
 from interplay.types import DOMAINS, Catalog, Domain, Item
 
 MARKER = "catalog.json"
-_TODO = "Make one with: interplay items build --sources bundled --out DIR"
 
 
 @dataclass(frozen=True)
@@ -78,29 +78,6 @@ class BuiltCatalog:
             return cls(Catalog(items, domain), origins, card)
         except ValueError as error:
             raise DataError(f"{path / 'catalog.jsonl'}: {error}; ids must be distinct") from None
-
-
-def read_items(path: Path) -> list[Item]:
-    """The items of a catalog or data directory.
-
-    Raises:
-        DataError: there is no catalog.jsonl, or it is empty or damaged.
-    """
-    if not path.is_dir():
-        raise no_such_directory(path, "a catalog or a data directory", _TODO)
-    file = path / "catalog.jsonl"
-    if not file.is_file():
-        raise DataError(f"{path} holds no catalog.jsonl, so it is neither a catalog nor a data directory. {_TODO}")
-    items = list(read_records(file, Item))
-    if not items:
-        raise DataError(f"{file} is empty: a catalog needs at least one item. {_TODO}")
-    return items
-
-
-def read_origins(path: Path) -> dict[str, Origin]:
-    """Where the items come from, by id; empty for a data directory. Raises DataError when the file is damaged."""
-    file = path / "origins.jsonl"
-    return {o.id: o for o in read_records(file, Origin)} if file.is_file() else {}
 
 
 def build_catalog(readings: Sequence[SourceReading], domain: Domain, *, year_tolerance: int = YEAR_TOLERANCE) -> BuiltCatalog:

@@ -20,8 +20,10 @@ from pathlib import Path
 from typing import Any
 
 from interplay.errors import DataError, MissingExtra
+from interplay.items.merge import record_of
 from interplay.items.names import read_title
 from interplay.items.records import SourceRecord
+from interplay.items.stored import read_items, read_origins
 from interplay.store import read_json, read_json_lines, read_lines
 from interplay.types import Item
 
@@ -396,9 +398,6 @@ def _read_opendialkg(path: Path, mapping: dict[str, Column], genre_of: GenreOf) 
 
 
 def _read_data(path: Path, mapping: dict[str, Column], genre_of: GenreOf) -> SourceReading:
-    from interplay.items.catalogs import read_items, read_origins
-    from interplay.items.merge import record_of
-
     items, origins = read_items(path), read_origins(path)
     reading = SourceReading(path.name, [record_of(i, origins.get(i.id), path.name) for i in items])
     reading.records = [
