@@ -19,7 +19,7 @@ from interplay.evaluation.scoring import About
 from interplay.items.contexts import MAX_ITEMS, MAX_WORDS, Reader, cases_of, document, enriched, known_words
 from interplay.items.lexical import Cooccurrence, copy_scores
 from interplay.items.ranker import ItemRanker, TrainingLog, ranking
-from interplay.items.reranking import FEATURES, VIEWS, LinearReranker
+from interplay.items.reranking import FEATURES, VIEWS, LinearReranker, fused_scores
 from interplay.metrics.ranking import discounted_gain, mean_reciprocal_rank, ndcg_at_k
 from interplay.simulation.ranker_agent import RankerAgent
 from interplay.simulation.specs import load_from_spec
@@ -142,6 +142,12 @@ def test_scores_do_not_depend_on_the_batch(ranker: ItemRanker, contexts: list[tu
     together = ranker.scores(contexts)
     alone = np.concatenate([ranker.scores([c]) for c in contexts])
     np.testing.assert_allclose(together, alone, rtol=1e-4, atol=1e-4)
+
+
+def test_the_fusion_is_of_the_views_as_they_were_trained_on(ranker: ItemRanker) -> None:
+    nothing_named = [(user(Action.CHAT, "Hello"),)]
+    expected = fused_scores(ranker.view_scores(nothing_named))
+    np.testing.assert_array_equal(ranker.scores_by(nothing_named, ["fusion"])["fusion"], expected)
 
 
 def test_one_seed_gives_one_ranker(ranker: ItemRanker, contexts: list[tuple]) -> None:

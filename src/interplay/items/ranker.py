@@ -174,16 +174,16 @@ class ItemRanker:
             raise ValueError(f"no method {', '.join(sorted(unknown))}; this ranker has {', '.join(self.methods)}")
         read = self.reader.read(contexts)
         num_items = len(self.items)
-        found = self._views.scores(read, self.facts)
-        found["copy"] = copy_scores(read, num_items)
-        # Popularity decides among the many items a sparse view has nothing to say about.
-        tie = found["popularity"] * 1e-6
-        for name in ("copy", "cooccurrence", "bm25"):
-            found[name] = found[name] + tie
-        found["popularity"] = np.tile(found["popularity"], (len(contexts), 1))
+        views = self._views.scores(read, self.facts)
+        # Popularity decides among the many items a sparse view has nothing to say about; the fusion sees the views bare.
+        tie = views["popularity"] * 1e-6
+        found = {m: views[m] for m in ("text", "collaborative")}
+        found["popularity"] = np.tile(views["popularity"], (len(contexts), 1))
+        found["copy"] = copy_scores(read, num_items) + tie
+        found["cooccurrence"], found["bm25"] = views["cooccurrence"] + tie, views["bm25"] + tie
         if set(methods) & {"fusion", "linear", "trees"}:
-            fused = found["fusion"] = fused_scores(found)
-            rows, given = features(read, {**found, "popularity": self._views.popularity}, fused, self.facts)
+            fused = found["fusion"] = fused_scores(views)
+            rows, given = features(read, views, fused, self.facts)
             found["linear"] = reordered(fused, rows, self._linear.scores(given))
             if self._trees is not None and "trees" in methods:
                 found["trees"] = reordered(fused, rows, self._trees.scores(given))
