@@ -13,6 +13,9 @@ import numba
 import numpy as np
 from numba import float32, int32, njit, prange
 
+_FAST = {"contract", "reassoc", "nsz", "arcp"}
+"""Liberties of the compiler: sums in any order. Not that there are no infinities: they are what constraints are made of."""
+
 _MOST_THREADS: int = numba.config.NUMBA_NUM_THREADS  # type: ignore[attr-defined]  # set by name when numba is imported
 
 
@@ -30,7 +33,7 @@ def store(k, v, keys, values, slot, position):  # type: ignore[no-untyped-def]  
                 values[s, h, p, d] = v[t, h, d]
 
 
-@njit(nogil=True, cache=True, fastmath=True, error_model="numpy")
+@njit(nogil=True, cache=True, fastmath=_FAST, error_model="numpy")
 def normalise(x, weight, epsilon, out):  # type: ignore[no-untyped-def]  # as above
     """Root-mean-square normalisation of rows: x (num_rows, size) times weight (size,), into `out`."""
     rows, size = x.shape
@@ -43,7 +46,7 @@ def normalise(x, weight, epsilon, out):  # type: ignore[no-untyped-def]  # as ab
             out[r, d] = weight[d] * (x[r, d] * factor)
 
 
-@njit(nogil=True, cache=True, fastmath=True, error_model="numpy")
+@njit(nogil=True, cache=True, fastmath=_FAST, error_model="numpy")
 def rotate(x, cos, sin):  # type: ignore[no-untyped-def]  # as above
     """Rotary position embedding of x (num_tokens, heads, size) by cos and sin (num_tokens, size), in place."""
     tokens, heads, size = x.shape
@@ -56,7 +59,7 @@ def rotate(x, cos, sin):  # type: ignore[no-untyped-def]  # as above
                 x[t, h, d + half] = right * cos[t, d + half] + left * sin[t, d + half]
 
 
-@njit(nogil=True, cache=True, fastmath=True, error_model="numpy")
+@njit(nogil=True, cache=True, fastmath=_FAST, error_model="numpy")
 def gate(x, y):  # type: ignore[no-untyped-def]  # as above
     """silu(x) * y into x; both (num_tokens, size)."""
     tokens, size = x.shape
@@ -65,7 +68,64 @@ def gate(x, y):  # type: ignore[no-untyped-def]  # as above
             x[t, d] = x[t, d] / (float32(1) + math.exp(-x[t, d])) * y[t, d]
 
 
-@njit(nogil=True, cache=True, fastmath=True, error_model="numpy")
+@njit(nogil=True, cache=True, fastmath=_FAST, error_model="numpy")
+def _exponentials(x, highest, bits, powers):  # type: ignore[no-untyped-def]  # as above
+    """exp(x - highest) into x (size,), for x at most `highest`. `bits` and `powers` are one scratch memory, seen as two types.
+
+    2 ** whole * 2 ** rest: the whole part by its bits, the rest by the polynomial of Cephes' exp2f (relative error below 3e-7).
+    math.exp is a call per number; this is a few vector operations for eight of them.
+    """
+    for j in range(len(x)):
+        y = max(x[j] - highest, float32(-87)) * float32(1.44269504)
+        whole = int32(y - float32(0.5))
+        bits[j] = (whole + int32(127)) << int32(23)
+        y -= float32(whole)
+        e = float32(1.535336188319500e-4)
+        e = e * y + float32(1.339887440266574e-3)
+        e = e * y + float32(9.618437357674640e-3)
+        e = e * y + float32(5.550332471162809e-2)
+        e = e * y + float32(2.402264791363012e-1)
+        e = e * y + float32(6.931472028550421e-1)
+        x[j] = e * y + float32(1)
+    for j in range(len(x)):
+        x[j] *= powers[j]
+
+
+@njit(nogil=True, cache=True, fastmath=_FAST, error_model="numpy")
+def pick(logits, highest, uniform, tokens):  # type: ignore[no-untyped-def]  # as above
+    """Draw from softmax(logits): the token at which the cumulative probability passes a uniform number.
+
+    Args:
+        logits: (num_rows, vocabulary) float32; minus infinity for what must not be drawn.
+        highest: (num_rows,) float32, the highest of each row.
+        uniform: (num_rows,) float64 in [0, 1).
+        tokens: (num_rows,) int64, written.
+    """
+    rows, size = logits.shape
+    weights = np.empty(size, np.float32)
+    bits = np.empty(size, np.int32)
+    powers = bits.view(np.float32)
+    for r in range(rows):
+        for j in range(size):
+            weights[j] = logits[r, j]
+        _exponentials(weights, highest[r], bits, powers)
+        total = 0.0
+        for j in range(size):
+            if logits[r, j] < highest[r] - float32(80):  # minus infinity included: no weight at all
+                weights[j] = float32(0)
+            total += weights[j]
+        left = uniform[r] * total
+        drawn = 0
+        for j in range(size):
+            if weights[j] > 0:
+                drawn = j  # rounding may leave a little at the end: the last token that can be drawn then is
+                left -= weights[j]
+                if left < 0:
+                    break
+        tokens[r] = drawn
+
+
+@njit(nogil=True, cache=True, fastmath=_FAST, error_model="numpy")
 def _attend_token(t, q, keys, values, slot, position, out, scale, window, cap):  # type: ignore[no-untyped-def]  # as above
     """All heads of token `t`: softmax(scale * q k) v over its own slot."""
     heads, size = q.shape[1], q.shape[2]
@@ -95,25 +155,10 @@ def _attend_token(t, q, keys, values, slot, position, out, scale, window, cap): 
         highest = float32(-3.0e38)
         for j in range(seen):
             highest = max(highest, scores[j])
-        # exp(x) = 2 ** whole * 2 ** rest: the whole part by its bits, the rest by the polynomial of Cephes' exp2f (relative
-        # error below 3e-7). math.exp is a call per number; this is a few vector operations for eight.
-        for j in range(seen):
-            x = max(scores[j] - highest, float32(-87)) * float32(1.44269504)
-            whole = int32(x - float32(0.5))
-            bits[j] = (whole + int32(127)) << int32(23)
-            x -= float32(whole)
-            y = float32(1.535336188319500e-4)
-            y = y * x + float32(1.339887440266574e-3)
-            y = y * x + float32(9.618437357674640e-3)
-            y = y * x + float32(5.550332471162809e-2)
-            y = y * x + float32(2.402264791363012e-1)
-            y = y * x + float32(6.931472028550421e-1)
-            scores[j] = y * x + float32(1)
+        _exponentials(scores, highest, bits, powers)
         weight = float32(0)
         for j in range(seen):
-            e = scores[j] * powers[j]
-            scores[j] = e
-            weight += e
+            weight += scores[j]
         for d in range(value_size):
             total[d] = float32(0)
         j = 0
@@ -131,13 +176,13 @@ def _attend_token(t, q, keys, values, slot, position, out, scale, window, cap): 
             out[t, head, d] = total[d] / weight
 
 
-@njit(nogil=True, cache=True, fastmath=True, error_model="numpy")
+@njit(nogil=True, cache=True, fastmath=_FAST, error_model="numpy")
 def _attend(q, keys, values, slot, position, out, scale, window, cap):  # type: ignore[no-untyped-def]  # as above
     for t in range(q.shape[0]):
         _attend_token(t, q, keys, values, slot, position, out, scale, window, cap)
 
 
-@njit(nogil=True, cache=True, fastmath=True, error_model="numpy", parallel=True)
+@njit(nogil=True, cache=True, fastmath=_FAST, error_model="numpy", parallel=True)
 def _attend_parallel(q, keys, values, slot, position, out, scale, window, cap):  # type: ignore[no-untyped-def]  # as above
     for t in prange(q.shape[0]):
         _attend_token(t, q, keys, values, slot, position, out, scale, window, cap)

@@ -127,6 +127,13 @@ def _inverse(probs: torch.Tensor, rows: Sequence[Draws]) -> torch.Tensor:
 
 
 def _draw_plain(logits: torch.Tensor, rows: Sequence[Draws]) -> torch.Tensor:
+    if logits.device.type == "cpu":
+        from interplay.backends.cpu_kernels import pick
+
+        tokens = torch.empty(len(rows), dtype=torch.long)
+        uniform = np.array([r.random.random() for r in rows])
+        pick(logits.contiguous().numpy(), logits.amax(-1).numpy(), uniform, tokens.numpy())
+        return tokens
     drawn = _inverse(logits.softmax(-1), rows)
     # Rounding can point past the last token that has any probability; the likeliest is always a token that may be drawn.
     is_possible = logits.gather(-1, drawn[:, None]).squeeze(-1) > float("-inf")
