@@ -264,6 +264,26 @@ def test_data_of_two_domains_is_refused(data, tmp_path):
         sft.read_corpora([data, tmp_path / "books"])
 
 
+def test_the_loss_is_the_mean_over_labelled_tokens_alone(data, tmp_path):
+    corpus = Corpus.read(data)
+    asked = config(data, tmp_path / "out", max_steps=1)
+    summary = sft.train(asked)
+    model, tokenizer = sft.starting_point(asked, [corpus])
+    rows, _ = training_rows(
+        corpus.pairs(Split.VALID), Role.USER, TokenFormat(tokenizer, MOVIE), with_persona=False, max_length=asked.max_length
+    )
+    total, num = 0.0, 0
+    with torch.no_grad():
+        for row in rows:
+            labels = torch.tensor(row["labels"])[1:]
+            logits = model(torch.tensor([row["input_ids"]])).logits[0, :-1]
+            total += float(torch.nn.functional.cross_entropy(logits, labels, ignore_index=IGNORED, reduction="sum"))
+            num += int((labels != IGNORED).sum())
+    # Rows with as many labels each: the mean over rows is the mean over tokens.
+    assert len({sum(label != IGNORED for label in row["labels"]) for row in rows}) == 1
+    assert summary["valid_loss_first"] == pytest.approx(total / num, abs=1e-4)
+
+
 def test_packed_conversations_do_not_see_each_other(trained):
     # The collator of TRL marks documents by their positions; changing the first must not move the second's logits.
     from transformers import AutoModelForCausalLM

@@ -246,6 +246,8 @@ class SimulateConfig(ResumableOutput):
     """Show a recommender that is no trained model the persona (a trained one sees what it was trained with)."""
     concurrency: int = Field(default=64, ge=1)
     """Conversations under way at once."""
+    memory_gib: float | None = Field(default=None, gt=0)
+    """GiB for the key-value caches of a model in this process; by default half of what is free."""
     seed: int = 0
     """Seed of the run; with the scenario and the sample it gives each conversation's own."""
     constrained: bool = True
@@ -284,6 +286,8 @@ class EvaluateConfig(Output):
     """An encoder (path or hub id) for BERTScore in turns; without one it is not measured."""
     concurrency: int = Field(default=64, ge=1)
     """Conversations under way at once."""
+    memory_gib: float | None = Field(default=None, gt=0)
+    """GiB for the key-value caches of a model in this process; by default half of what is free."""
     seed: int = 0
     """Seed of sampling and of the bootstrap."""
     constrained: bool = True
@@ -393,9 +397,9 @@ class QuickstartConfig(Output):
     """Conversations of the two trained models."""
     num_items: int = Field(default=200, ge=100)
     """Movies to talk about: few enough that a tiny model meets each title often."""
-    user_steps: int = Field(default=1100, ge=1)
+    user_steps: int = Field(default=1800, ge=1)
     """Optimiser steps of the user simulator."""
-    recommender_steps: int = Field(default=700, ge=1)
+    recommender_steps: int = Field(default=1800, ge=1)
     """Optimiser steps of the recommender."""
     seed: int = 0
     """Seed of everything."""

@@ -7,7 +7,7 @@ import sys
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
-from itertools import islice
+from itertools import chain, islice
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -15,10 +15,10 @@ from typing import Any
 from interplay import __version__
 from interplay.cli.progress import Progress
 from interplay.config import DataConfig, EvaluateConfig, ReportConfig, SimulateConfig, TrainConfig
-from interplay.corpora.corpus import Corpus
+from interplay.corpora.corpus import Corpus, read_catalog, stream_scenarios
 from interplay.errors import ConfigError, DataError
 from interplay.simulation.specs import LoadedAgent, load_from_spec, split_server
-from interplay.store import Run, write_records
+from interplay.store import Run, read_lines, read_records, write_records
 from interplay.types import Catalog, Dialogue, Ending, Role, Scenario, ScoreRow, Split
 
 CATALOG, SCENARIOS = "catalog.jsonl", "scenarios.jsonl"
@@ -197,41 +197,39 @@ def train(config: TrainConfig) -> int:
 
 def simulate(config: SimulateConfig) -> int:
     """`interplay simulate`: two agents talk on scenarios; the Run is scored."""
-    corpus = Corpus.read(config.scenarios)
-    scenarios = chosen(corpus, config.split, config.num_dialogues)
+    catalog = read_catalog(config.scenarios)
     user, recommender = (
         load_from_spec(
             spec,
             role,
             sampling=config.sampling,
-            catalog=corpus.catalog,
+            catalog=catalog,
             max_batch=config.concurrency,
+            memory_gib=config.memory_gib,
             constrained=config.constrained,
             exclude_rejected=config.exclude_rejected,
         )
         for spec, role in ((config.user, Role.USER), (config.recommender, Role.RECOMMENDER))
     )
-    run, held = simulate_run(config, corpus.catalog, [s for s, _ in scenarios], user, recommender)
-    dialogues = list(run.dialogues())
-    rows = score_simulation(
-        run, dialogues, [s for s, _ in scenarios], corpus.catalog, user, recommender, config.seed, num_held=held
-    )
-    endings = count_endings(dialogues)
-    print(f"{len(dialogues)} conversations ({held} held now): {endings_text(endings)}")
+    run, held = simulate_run(config, catalog, user, recommender)
+    endings = count_endings(run.dialogues())
+    rows = score_simulation(run, catalog, user, recommender, config.seed, num_held=held)
+    print(f"{endings.total()} conversations ({held} held now): {endings_text(endings)}")
     print_rows(rows)
     print_retries(user, recommender)
     print(f"written to {run.path}")
     return 2 if endings[Ending.BACKEND_FAILURE] else 0
 
 
-def simulate_run(
-    config: SimulateConfig,
-    catalog: Catalog,
-    scenarios: list[Scenario],
-    user: LoadedAgent,
-    recommender: LoadedAgent,
-) -> tuple[Run, int]:
-    """Hold the conversations that a Run owes. Returns the Run and how many were held."""
+def simulate_run(config: SimulateConfig, catalog: Catalog, user: LoadedAgent, recommender: LoadedAgent) -> tuple[Run, int]:
+    """Hold the conversations that a Run owes. Scenarios stream from disk, dialogues to it: memory does not grow with either.
+
+    Returns:
+        The Run and how many were held.
+
+    Raises:
+        DataError: the split is empty.
+    """
     from interplay.simulation.batch import Plan
     from interplay.simulation.batch import simulate as hold
 
@@ -241,10 +239,17 @@ def simulate_run(
         "catalog_digest": catalog.digest,
         "package_version": __version__,
     }
-    # How many conversations run at once does not change any of them.
-    record.pop("concurrency")
-    resuming = config.resume and (config.out / Run.MARKER).is_file()
-    run = Run.resume(config.out, record) if resuming else new_run(config.out, record, catalog, scenarios, config.overwrite)
+    # How many conversations run at once, and in how much memory, does not change any of them.
+    for field in ("concurrency", "memory_gib"):
+        record.pop(field)
+    if config.resume and (config.out / Run.MARKER).is_file():
+        run = Run.resume(config.out, record)
+    else:
+        source = stream_scenarios(config.scenarios, Split(config.split))
+        first = next(source, None)
+        if first is None:
+            raise empty_split(config.split, config.scenarios)
+        run = new_run(config.out, record, catalog, islice(chain([first], source), config.num_dialogues), config.overwrite)
     with_persona = config.with_persona if recommender.with_persona is None else recommender.with_persona
     finished = frozenset(run.finished_keys())
     plan = Plan(
@@ -254,7 +259,7 @@ def simulate_run(
         limits=limits_of(config.max_turns, config.max_repeats),
         with_persona=with_persona,
     )
-    total = len(scenarios) * config.num_samples
+    total = sum(1 for _ in read_lines(run.path / SCENARIOS)) * config.num_samples
     done = len(finished)
     endings: Counter[Ending] = Counter(d.ending for d in run.dialogues() if d.ending is not None and d.key in finished)
 
@@ -269,6 +274,7 @@ def simulate_run(
 
         await check_servers(user, recommender)
         try:
+            scenarios = scenarios_of(run)
             return await hold(scenarios, user.agent, recommender.agent, plan, on_dialogue=keep, finished=finished)
         finally:
             await close(user, recommender)
@@ -276,6 +282,11 @@ def simulate_run(
     with Progress("simulate", total, "dialogues", done=done) as progress:
         held = asyncio.run(talk(progress))
     return run, held
+
+
+def scenarios_of(run: Run) -> Iterator[Scenario]:
+    """The scenarios a Run plays, one at a time."""
+    return read_records(run.path / SCENARIOS, Scenario)
 
 
 def new_run(
@@ -304,8 +315,13 @@ def chosen(corpus: Corpus, split: str, num_dialogues: int | None) -> list[tuple[
     pairs: Iterator[tuple[Scenario, Dialogue]] = corpus.pairs(Split(split))
     out = list(islice(pairs, num_dialogues))
     if not out:
-        raise DataError(f"the {split} split of {corpus.name} holds no conversation; choose another with --split")
+        raise empty_split(split, corpus.name)
     return out
+
+
+def empty_split(split: str, where: Path | str) -> DataError:
+    """What to say when nothing is there to work on."""
+    return DataError(f"the {split} split of {where} holds no conversation; choose another with --split")
 
 
 async def check_servers(*agents: LoadedAgent) -> None:
@@ -325,22 +341,12 @@ async def close(*agents: LoadedAgent) -> None:
 
 
 def score_simulation(
-    run: Run,
-    dialogues: list[Dialogue],
-    scenarios: list[Scenario],
-    catalog: Catalog,
-    user: LoadedAgent,
-    recommender: LoadedAgent,
-    seed: int,
-    *,
-    num_held: int | None = None,
+    run: Run, catalog: Catalog, user: LoadedAgent, recommender: LoadedAgent, seed: int, *, num_held: int | None = None
 ) -> list[ScoreRow]:
     """Score a simulated Run and write the rows into it.
 
     Args:
-        run: the Run.
-        dialogues: all of it.
-        scenarios: those they started from.
+        run: the Run; its dialogues and scenarios are read one at a time.
         catalog: of their domain.
         user: who spoke as the user.
         recommender: who spoke as the recommender.
@@ -353,19 +359,20 @@ def score_simulation(
     about = About(
         subject=recommender.agent.name,
         simulator=user.agent.name,
-        split=scenarios[0].split.value,
+        split=next(scenarios_of(run)).split.value,
         seed=seed,
-        data_digest=data_digest(scenarios),
+        data_digest=data_digest(scenarios_of(run)),
     )
-    rows = simulation_rows(summarise(dialogues, scenarios, catalog), about)
-    num_held = len(dialogues) if num_held is None else num_held
+    rows = simulation_rows(summarise(run.dialogues(), scenarios_of(run), catalog), about)
+    num_dialogues = sum(1 for _ in run.dialogues())
+    num_held = num_dialogues if num_held is None else num_held
     for loaded in (user, recommender):
         rows += retry_rows(
             "simulation",
             retries_of(loaded),
             about,
             num_units=num_held,
-            num_skipped=len(dialogues) - num_held,
+            num_skipped=num_dialogues - num_held,
             subject=loaded.agent.name,
         )
     run.write_scores(rows)
@@ -412,6 +419,7 @@ def evaluate(config: EvaluateConfig) -> int:
         sampling=config.sampling,
         catalog=corpus.catalog,
         max_batch=config.concurrency,
+        memory_gib=config.memory_gib,
         constrained=config.constrained,
         exclude_rejected=config.exclude_rejected,
     )

@@ -4,6 +4,10 @@ The user's view carries notes on unmet attributes (`--notes`): without them a mo
 learn, within minutes, to compare a recommendation with what it looks for (docs/results.md has the figures).
 """
 
+import os
+import subprocess
+import sys
+import threading
 import time
 from collections.abc import Iterable
 from pathlib import Path
@@ -22,8 +26,10 @@ from interplay.config import (
     SimulateConfig,
     TinyConfig,
     TrainConfig,
+    to_toml,
 )
 from interplay.corpora.corpus import Corpus
+from interplay.errors import InterplayError
 from interplay.store import Run, prepare_output, write_lines
 from interplay.types import Dialogue, Ending, Role, ScoreRow
 
@@ -34,15 +40,13 @@ SAMPLING = Sampling(temperature=0.3, max_new_tokens=80)
 
 def quickstart(config: QuickstartConfig) -> int:
     """Make data, train, simulate, evaluate, report; print a conversation, the scores, and what to try next."""
-    from interplay.config import to_toml
-
     out, start = config.out, time.monotonic()
     console = Console(width=100, highlight=False)
     prepare_output(out, overwrite=config.overwrite, marker=MARKER)
     write_lines(out / MARKER, [to_toml(config.model_dump(mode="json"))])
 
     def step(number: int, what: str) -> None:
-        console.print(f"\n[bold]{number}/6[/bold] {what} [dim]({time.monotonic() - start:.0f} s)[/dim]")
+        console.print(f"\n[bold]{number}/5[/bold] {what} [dim]({time.monotonic() - start:.0f} s)[/dim]")
 
     step(1, "An agenda-based user and a rule-based recommender talk about movies: the bundled corpus.")
     data = out / "data"
@@ -51,33 +55,28 @@ def quickstart(config: QuickstartConfig) -> int:
     )
 
     tiny = TinyConfig(layers=3, width=128, vocab_size=2048, context=768)
-    for number, role, steps, what in (
-        (2, Role.USER, config.user_steps, "A tiny language model learns the user's words, and only them, from nothing."),
-        (
-            3,
-            Role.RECOMMENDER,
-            config.recommender_steps,
-            "A second one, independent of the first, learns the recommender's words.",
-        ),
-    ):
-        step(number, what)
-        pipeline.train(
+    step(2, "Two tiny language models learn from nothing, at the same time: one the user's words, one the recommender's.")
+    steps = {Role.USER: config.user_steps, Role.RECOMMENDER: config.recommender_steps}
+    _train_side_by_side(
+        [
             TrainConfig(
                 role=role.value,
                 data=[data],
                 out=out / role.value,
                 notes=role is Role.USER,
-                max_steps=steps,
+                max_steps=steps[role],
                 max_length=512,
                 learning_rate=3e-3,
-                eval_every=steps,
-                save_every=steps + 1,
+                eval_every=steps[role],
+                save_every=steps[role] + 1,
                 tiny=tiny,
                 seed=config.seed,
             )
-        )
+            for role in Role
+        ]
+    )
 
-    step(4, "The two talk on scenarios whose target item neither knows and no training conversation led to.")
+    step(3, "The two talk on scenarios whose target item neither knows and no training conversation led to.")
     simulated = SimulateConfig(
         user=str(out / "user"),
         recommender=str(out / "recommender"),
@@ -86,11 +85,12 @@ def quickstart(config: QuickstartConfig) -> int:
         out=out / "simulation",
         seed=config.seed,
         concurrency=100,
+        exclude_rejected=True,
         sampling=SAMPLING,
     )
     pipeline.simulate(simulated)
 
-    step(5, "Measured: does the user accept the right item (replay), and only because of what it looks for (control)?")
+    step(4, "Measured: does the user accept the right item (replay), and only because of what it looks for (control)?")
     evaluations = [
         ("replay", Role.USER, False),
         ("replay", Role.USER, True),
@@ -117,7 +117,7 @@ def quickstart(config: QuickstartConfig) -> int:
         )
         runs.append(path)
 
-    step(6, "Everything on one page.")
+    step(5, "Everything on one page.")
     pipeline.report(ReportConfig(runs=runs, out=out / "report", seed=config.seed))
     corpus = Corpus.read(data)
     _show_conversation(console, Run.read(out / "simulation").dialogues(), corpus)
@@ -133,6 +133,43 @@ def quickstart(config: QuickstartConfig) -> int:
         markup=False,
     )
     return 0
+
+
+def _train_side_by_side(configs: list[TrainConfig]) -> None:
+    """Train independent models in processes of their own, each with its share of the cores.
+
+    A model this small gains little from a second core, two of them gain everything.
+
+    Raises:
+        InterplayError: one of the trainings failed; it has said why on stderr.
+    """
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    environment = os.environ | {"OMP_NUM_THREADS": str(max(1, cores // len(configs)))}
+    running = []
+    for config in configs:
+        recipe = config.out.with_suffix(".toml")
+        write_lines(recipe, [to_toml(config.model_dump(mode="json"))])
+        command = [sys.executable, "-m", "interplay", "train", config.role, "--config", str(recipe)]
+        # Through a pipe, so that each prints lines instead of drawing its bar over the other's.
+        running.append(subprocess.Popen(command, env=environment, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT))
+    readers = [threading.Thread(target=_pass_on, args=(process,), daemon=True) for process in running]
+    for reader in readers:
+        reader.start()
+    try:
+        failed = [config.role for config, process in zip(configs, running, strict=True) if process.wait()]
+    except KeyboardInterrupt:
+        for process in running:  # they share our terminal and were interrupted too
+            process.wait()
+        raise
+    for reader in readers:
+        reader.join()
+    if failed:
+        raise InterplayError(f"training the {' and the '.join(failed)} failed; the lines above say why")
+
+
+def _pass_on(process: "subprocess.Popen[str]") -> None:
+    for line in process.stdout or ():
+        print(line, end="", file=sys.stderr, flush=True)
 
 
 def _show_conversation(console: Console, dialogues: Iterable[Dialogue], corpus: Corpus) -> None:

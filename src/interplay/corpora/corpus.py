@@ -103,13 +103,7 @@ class Corpus:
         Raises:
             DataError: it is missing, not a corpus, or damaged.
         """
-        todo = "Make one with: interplay data CORPUS --out DIR"
-        if not path.is_dir():
-            raise no_such_directory(path, "a data directory", todo)
-        if not (path / MARKER).is_file():
-            raise DataError(f"{path} holds no {MARKER}, so it is not a data directory. {todo}")
-        head = read_json(path / MARKER)
-        items: Iterable[Item] = read_records(path / "catalog.jsonl", Item)
+        head = read_head(path)
         dialogues = list(read_records(path / "dialogues.jsonl", Dialogue))
         scenarios = list(read_records(path / "scenarios.jsonl", Scenario))
         if len(dialogues) != len(scenarios):
@@ -117,4 +111,29 @@ class Corpus:
                 f"{path}: {len(dialogues)} dialogues but {len(scenarios)} scenarios; a file is cut: make the directory again"
             )
         counts = Counts(head["dialogues_read"], head["dialogues_kept"], head["dropped"], head["notes"])
-        return cls(head["name"], dialogues, scenarios, Catalog(items, DOMAINS[head["domain"]]), counts, head["overlap"])
+        return cls(head["name"], dialogues, scenarios, read_catalog(path), counts, head["overlap"])
+
+
+def read_head(path: Path) -> Any:
+    """What `corpus.json` of a data directory says.
+
+    Raises:
+        DataError: the directory is missing, not a corpus, or the file is damaged.
+    """
+    todo = "Make one with: interplay data CORPUS --out DIR"
+    if not path.is_dir():
+        raise no_such_directory(path, "a data directory", todo)
+    if not (path / MARKER).is_file():
+        raise DataError(f"{path} holds no {MARKER}, so it is not a data directory. {todo}")
+    return read_json(path / MARKER)
+
+
+def read_catalog(path: Path) -> Catalog:
+    """The catalog of a data directory. Raises DataError as `Corpus.read`."""
+    items: Iterable[Item] = read_records(path / "catalog.jsonl", Item)
+    return Catalog(items, DOMAINS[read_head(path)["domain"]])
+
+
+def stream_scenarios(path: Path, split: Split) -> Iterator[Scenario]:
+    """The scenarios of one split of a data directory, one at a time. Raises DataError as `Corpus.read`."""
+    return (scenario for scenario in read_records(path / "scenarios.jsonl", Scenario) if scenario.split is split)

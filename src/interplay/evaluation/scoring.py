@@ -3,7 +3,7 @@
 The definitions of the metrics are in `METRICS`, one line each, and at length in docs/metrics.md.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -85,7 +85,7 @@ class About:
     """The variant of the protocol."""
 
 
-def data_digest(scenarios: Sequence[Scenario]) -> str:
+def data_digest(scenarios: Iterable[Scenario]) -> str:
     """Content hash of the scenarios scored, in their order."""
     return content_hash([scenario.key for scenario in scenarios])
 

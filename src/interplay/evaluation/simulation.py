@@ -1,7 +1,7 @@
 """What a Run of simulated conversations looks like: endings, lengths, whether what was accepted is what was asked for."""
 
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -36,35 +36,50 @@ class SimulationSummary:
 
 
 def summarise(
-    dialogues: Iterable[Dialogue], scenarios: Sequence[Scenario] = (), catalog: Catalog | None = None
+    dialogues: Iterable[Dialogue], scenarios: Iterable[Scenario] = (), catalog: Catalog | None = None
 ) -> SimulationSummary:
-    """Summary of a simulated Run.
+    """Summary of a simulated Run. Both are read once, one at a time; a few numbers of each are kept.
 
     Args:
         dialogues: of one Run.
         scenarios: those they started from; a dialogue whose scenario is missing can't be judged for its goal.
         catalog: of their domain; None: off-catalog means that the title was linked to no item.
     """
-    by_key = {scenario.key: scenario for scenario in scenarios}
+    wanted = {s.key: frozenset(_key(a) for a in s.persona.target_attributes) for s in scenarios}
     known_attributes = frozenset(a for item in catalog or () for a in _attributes(item))
-    everything = list(dialogues)
-    observed = [dialogue for dialogue in everything if dialogue.ending not in FAULTS]
-    judged = [
-        _satisfied(dialogue, by_key.get(dialogue.scenario_key), catalog, known_attributes)
-        for dialogue in observed
-        if dialogue.ending is Ending.ACCEPTED
-    ]
-    named = [[m for t in d.turns if t.role is Role.RECOMMENDER for m in zip(t.titles, t.items, strict=True)] for d in observed]
+    endings: list[Ending | None] = []
+    num_turns: list[int] = []
+    words: dict[Role, list[int]] = {role: [] for role in Role}
+    turns: dict[Role, list[int]] = {role: [] for role in Role}
+    verdicts: list[bool | None] = []
+    titles: list[int] = []
+    off_catalog: list[int] = []
+    num_skipped = 0
+    for dialogue in dialogues:
+        if dialogue.ending in FAULTS:
+            num_skipped += 1
+            continue
+        endings.append(dialogue.ending)
+        num_turns.append(len(dialogue.turns))
+        for role in Role:
+            own = [turn for turn in dialogue.turns if turn.role is role]
+            words[role].append(sum(turn.num_words for turn in own))
+            turns[role].append(len(own))
+        if dialogue.ending is Ending.ACCEPTED:
+            verdicts.append(_satisfied(dialogue, wanted.get(dialogue.scenario_key), catalog, known_attributes))
+        named = [m for t in dialogue.turns if t.role is Role.RECOMMENDER for m in zip(t.titles, t.items, strict=True)]
+        titles.append(len(named))
+        off_catalog.append(sum(not in_catalog(title, mention.item_id, catalog) for title, mention in named))
     return SimulationSummary(
-        endings=tuple(d.ending for d in observed),
-        num_turns=tuple(len(d.turns) for d in observed),
-        words={role: tuple(sum(t.num_words for t in d.turns if t.role is role) for d in observed) for role in Role},
-        turns={role: tuple(sum(t.role is role for t in d.turns) for d in observed) for role in Role},
-        satisfied=tuple(verdict for verdict in judged if verdict is not None),
-        num_not_judged=sum(verdict is None for verdict in judged),
-        titles=tuple(len(mentions) for mentions in named),
-        off_catalog=tuple(sum(not in_catalog(t, m.item_id, catalog) for t, m in mentions) for mentions in named),
-        num_skipped=len(everything) - len(observed),
+        endings=tuple(endings),
+        num_turns=tuple(num_turns),
+        words={role: tuple(numbers) for role, numbers in words.items()},
+        turns={role: tuple(numbers) for role, numbers in turns.items()},
+        satisfied=tuple(verdict for verdict in verdicts if verdict is not None),
+        num_not_judged=sum(verdict is None for verdict in verdicts),
+        titles=tuple(titles),
+        off_catalog=tuple(off_catalog),
+        num_skipped=num_skipped,
     )
 
 
@@ -94,13 +109,12 @@ def _attributes(item: Item) -> set[str]:
     return keys
 
 
-def _satisfied(dialogue: Dialogue, scenario: Scenario | None, catalog: Catalog | None, known: frozenset[str]) -> bool | None:
+def _satisfied(
+    dialogue: Dialogue, wanted: frozenset[str] | None, catalog: Catalog | None, known: frozenset[str]
+) -> bool | None:
     """Whether an accepted item has every target attribute; None when that can't be told."""
-    if scenario is None or catalog is None:
-        return None
-    wanted = {_key(attribute) for attribute in scenario.persona.target_attributes}
     # An attribute that no item of the catalog has (a phrase out of a review) can't be checked, so it is no miss.
-    if not wanted or not wanted <= known:
+    if not wanted or catalog is None or not wanted <= known:
         return None
     items = [catalog.get(item_id) or catalog.find(title) for title, item_id in named_accepted(dialogue.turns)]
     return any(wanted <= _attributes(item) for item in items if item is not None)

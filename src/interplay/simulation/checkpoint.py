@@ -94,6 +94,7 @@ def load_agent(
     sampling: Sampling,
     catalog: Catalog | None = None,
     max_batch: int = 64,
+    memory_gib: float | None = None,
     constrained: bool = True,
     exclude_rejected: bool = False,
     engine: Literal["local", "vllm"] = "local",
@@ -106,6 +107,7 @@ def load_agent(
         sampling: how its tokens are drawn.
         catalog: links the titles it writes to items; without one they stay unlinked.
         max_batch: conversations decoded together at most.
+        memory_gib: for the caches of a model in this process; see LocalBackend.
         constrained: hold it to the format of a turn and to titles of the catalog (without items: to any titles).
         exclude_rejected: see `ModelAgent`.
         engine: what runs the model: transformers in this process, or vLLM.
@@ -130,7 +132,7 @@ def load_agent(
     else:
         from interplay.backends.local import LocalBackend
 
-        backend = local = LocalBackend.load(path, max_batch=max_batch)
+        backend = local = LocalBackend.load(path, max_batch=max_batch, memory_gib=memory_gib)
         model_config = local.model.config
     grammar = None
     if constrained:

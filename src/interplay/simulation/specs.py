@@ -40,6 +40,7 @@ def load_from_spec(
     sampling: Sampling,
     catalog: Catalog,
     max_batch: int,
+    memory_gib: float | None = None,
     constrained: bool = True,
     exclude_rejected: bool = False,
 ) -> LoadedAgent:
@@ -51,6 +52,7 @@ def load_from_spec(
         sampling: how tokens are drawn; not used by agenda agents.
         catalog: the items that can be recommended and linked.
         max_batch: conversations decoded together, or requests under way at a server, at most.
+        memory_gib: for the caches of a model in this process; see LocalBackend.
         constrained: hold models to the format of a turn and to titles of the catalog; see docs/backends.md for who can.
         exclude_rejected: whether a constrained recommender may not name again what the user has turned down.
 
@@ -103,6 +105,7 @@ def load_from_spec(
         sampling=sampling,
         catalog=catalog,
         max_batch=max_batch,
+        memory_gib=memory_gib,
         constrained=constrained,
         exclude_rejected=exclude_rejected,
         engine="local" if model_path == spec else "vllm",

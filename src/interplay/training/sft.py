@@ -21,7 +21,7 @@ from interplay import __version__
 from interplay.config import TrainConfig
 from interplay.corpora.corpus import Corpus
 from interplay.errors import ConfigError, DataError
-from interplay.formats.tokens import TokenFormat
+from interplay.formats.tokens import IGNORED, TokenFormat
 from interplay.simulation.checkpoint import CARD, CheckpointCard, load_tokenizer
 from interplay.store import Run, write_lines
 from interplay.training.backbone import build_tiny, load_base
@@ -208,6 +208,27 @@ def _trainer(
             if on_progress is not None and state.is_world_process_zero:
                 on_progress(state.global_step, state.max_steps, self.latest)
 
+    class CompactTrainer(SFTTrainer):
+        """Scores the labelled positions alone; the other role's words, three quarters of a row, get no logits.
+
+        TRL leaves them out on a GPU with Triton; on a CPU it scores every position and masks the loss, which for a tiny
+        model is a third of a step.
+        """
+
+        def compute_loss(
+            self, model: Any, inputs: dict[str, Any], return_outputs: bool = False, num_items_in_batch: Any = None
+        ) -> Any:
+            if return_outputs or inputs["input_ids"].shape[0] != 1:
+                return super().compute_loss(model, inputs, return_outputs, num_items_in_batch)  # type: ignore[no-untyped-call]  # trl
+            ahead = inputs["labels"][0, 1:]
+            at = (ahead != IGNORED).nonzero().squeeze(-1)
+            inputs = {name: value for name, value in inputs.items() if name != "labels"}
+            logits = model(**inputs, use_cache=False, logits_to_keep=at).logits[0]
+            total = torch.nn.functional.cross_entropy(logits.float(), ahead[at], reduction="sum")
+            if num_items_in_batch is None:
+                return total / max(1, len(at))
+            return total / num_items_in_batch * self.accelerator.num_processes
+
     on_gpu = torch.cuda.is_available()
     arguments = SFTConfig(
         output_dir=str(config.out / "checkpoints"),
@@ -245,7 +266,8 @@ def _trainer(
         seed=config.seed,
         data_seed=config.seed,
     )
-    trainer = SFTTrainer(
+    is_compact = config.tuning == "full" and arguments.use_cpu
+    trainer = (CompactTrainer if is_compact else SFTTrainer)(
         model=model,
         args=arguments,
         train_dataset=Dataset.from_list(train_rows),
