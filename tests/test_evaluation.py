@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from interplay.errors import BackendError, ContextOverflow, DataError, FormatError
 from interplay.evaluation.asking import in_order
+from interplay.evaluation.ranking import ranking_rows
 from interplay.evaluation.recommendation import gold_turn, recommend_at_gold_turn
 from interplay.evaluation.replay import ReplayOutcome, replay, shuffled_attributes
 from interplay.evaluation.scoring import (
@@ -470,6 +471,7 @@ def all_rows_of_nothing() -> list[ScoreRow]:
         *turn_rows([], ABOUT),
         *recommendation_rows([], ABOUT),
         *simulation_rows(summarise([]), ABOUT),
+        *ranking_rows([], ["popularity"], ABOUT),
     ]
 
 
@@ -480,7 +482,7 @@ def test_every_score_of_nothing_is_none() -> None:
 
 
 def test_every_score_is_defined_in_one_line() -> None:
-    written_where_there_is_something = {"turns.bert_score"} | {
+    written_where_there_is_something = {"turns.bert_score", "recommendation.match_score", "simulation.match_score"} | {
         metric for metric in METRICS if metric.endswith(".format_retries")
     }
     assert {row.metric for row in all_rows_of_nothing()} | written_where_there_is_something == set(METRICS)

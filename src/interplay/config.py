@@ -254,6 +254,8 @@ class SimulateConfig(ResumableOutput):
     """Hold models to the format of a turn and to titles of the catalog; what can't be read all the same is asked for again."""
     exclude_rejected: bool = False
     """A constrained recommender names nothing again that the user has turned down."""
+    vectors: Path | None = Field(default=None, exclude=True)
+    """Item vectors of the scenarios' catalog (interplay items train --data) for Match Scores."""
     sampling: Sampling = Sampling()
 
 
@@ -272,6 +274,8 @@ class EvaluateConfig(Output):
     """The ranker to measure (recommendation), made by interplay items train-ranker; every method it holds is measured."""
     predictions: Path | None = None
     """With --ranker: file to write a JSON line per case to, with the case's id and the ranked item ids."""
+    vectors: Path | None = None
+    """Item vectors of this data's catalog (interplay items train --data) for Match Scores (recommendation)."""
     data: Path
     """Data directory with the logged conversations."""
     split: Literal["train", "valid", "test"] = "test"
@@ -386,6 +390,37 @@ class ItemsTrainRankerConfig(Output):
     """Seed of first weights, order and folds."""
 
 
+class ItemsTrainConfig(Output):
+    """Learn item vectors from texts and ratings: the embedding of Match Scores."""
+
+    catalog: Path
+    """A catalog (interplay items build) whose items are rated; its sources say which ids ratings may use."""
+    ratings: str
+    """movielens:PATH, csv:PATH, jsonl:PATH or parquet:PATH."""
+    map: list[str] = []
+    """Columns of a csv, jsonl or parquet table: user=COLUMN item=COLUMN (or title=COLUMN) rating=COLUMN."""
+    source: str | None = None
+    """Source of the catalog whose ids the ratings use; by default "movielens", or the name of the file."""
+    min_rating: float = 0.0
+    """Ratings from here on count as liked; by default all do."""
+    data: Path | None = None
+    """A data directory or catalog whose items get the vectors; by default those of --catalog."""
+    encoder: str = "tfidf"
+    """tfidf, tinybert, minilm, or the path or hub id of a sentence-transformers model."""
+    dim: int = Field(default=64, ge=1)
+    """Dimension of the vectors."""
+    hidden: int = Field(default=0, ge=0)
+    """Width of a hidden layer of the head; 0 makes it linear."""
+    text_only: bool = False
+    """Rated items get no part of their own: vectors are a function of the text alone."""
+    epochs: int = Field(default=20, ge=1)
+    """Passes over the ratings."""
+    held_out: float = Field(default=0.2, ge=0, lt=1)
+    """Share of each user's likes to measure quality on, with a model trained without them; 0 does not measure."""
+    seed: int = 0
+    """Seed of encoder, first weights, order and split."""
+
+
 class QuickstartConfig(Output):
     """The whole pipeline on the bundled corpus with tiny models: offline, a few minutes."""
 
@@ -397,9 +432,9 @@ class QuickstartConfig(Output):
     """Conversations of the two trained models."""
     num_items: int = Field(default=200, ge=100)
     """Movies to talk about: few enough that a tiny model meets each title often."""
-    user_steps: int = Field(default=1800, ge=1)
+    user_steps: int = Field(default=2200, ge=1)
     """Optimiser steps of the user simulator."""
-    recommender_steps: int = Field(default=1800, ge=1)
+    recommender_steps: int = Field(default=2200, ge=1)
     """Optimiser steps of the recommender."""
     seed: int = 0
     """Seed of everything."""

@@ -20,6 +20,7 @@ ACTIONS = {
     "build": "a catalog from several sources, with duplicates merged",
     "show": "what a catalog knows of a title",
     "link": "which items a text means, and why",
+    "train": "learn item vectors from texts and ratings",
     "train-ranker": "learn from conversations which items come next",
 }
 
@@ -54,6 +55,11 @@ def run_items(args: Sequence[str], resolved: Callable[[Config], int | None]) -> 
         case "link":
             link_config = parse_config(configs.ItemsLinkConfig, rest, prog)
             return resolved(link_config) or link(link_config)
+        case "train":
+            from interplay.cli.vectors import train_vectors
+
+            vectors_config = parse_config(configs.ItemsTrainConfig, rest, prog)
+            return resolved(vectors_config) or train_vectors(vectors_config)
         case "train-ranker":
             from interplay.cli.ranking import train_ranker
 

@@ -10,7 +10,7 @@ from dataclasses import replace
 from itertools import chain, islice
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from interplay import __version__
 from interplay.cli.progress import Progress
@@ -20,6 +20,9 @@ from interplay.errors import ConfigError, DataError
 from interplay.simulation.specs import LoadedAgent, load_from_spec, split_server
 from interplay.store import Run, read_lines, read_records, write_records
 from interplay.types import Catalog, Dialogue, Ending, Role, Scenario, ScoreRow, Split
+
+if TYPE_CHECKING:
+    from interplay.items.vectors import ItemVectors
 
 CATALOG, SCENARIOS = "catalog.jsonl", "scenarios.jsonl"
 """What a Run keeps beside its dialogues, so that it is a corpus in its own right."""
@@ -198,6 +201,7 @@ def train(config: TrainConfig) -> int:
 def simulate(config: SimulateConfig) -> int:
     """`interplay simulate`: two agents talk on scenarios; the Run is scored."""
     catalog = read_catalog(config.scenarios)
+    vectors = read_vectors(config.vectors, catalog)
     user, recommender = (
         load_from_spec(
             spec,
@@ -213,7 +217,7 @@ def simulate(config: SimulateConfig) -> int:
     )
     run, held = simulate_run(config, catalog, user, recommender)
     endings = count_endings(run.dialogues())
-    rows = score_simulation(run, catalog, user, recommender, config.seed, num_held=held)
+    rows = score_simulation(run, catalog, user, recommender, config.seed, num_held=held, vectors=vectors)
     print(f"{endings.total()} conversations ({held} held now): {endings_text(endings)}")
     print_rows(rows)
     print_retries(user, recommender)
@@ -341,7 +345,14 @@ async def close(*agents: LoadedAgent) -> None:
 
 
 def score_simulation(
-    run: Run, catalog: Catalog, user: LoadedAgent, recommender: LoadedAgent, seed: int, *, num_held: int | None = None
+    run: Run,
+    catalog: Catalog,
+    user: LoadedAgent,
+    recommender: LoadedAgent,
+    seed: int,
+    *,
+    num_held: int | None = None,
+    vectors: "ItemVectors | None" = None,
 ) -> list[ScoreRow]:
     """Score a simulated Run and write the rows into it.
 
@@ -352,6 +363,7 @@ def score_simulation(
         recommender: who spoke as the recommender.
         seed: of the intervals.
         num_held: how many of the dialogues these very agents held, as far as they have counted; all by default.
+        vectors: of the catalog, for Match Scores.
     """
     from interplay.evaluation.scoring import About, data_digest, retry_rows, simulation_rows
     from interplay.evaluation.simulation import summarise
@@ -364,6 +376,11 @@ def score_simulation(
         data_digest=data_digest(scenarios_of(run)),
     )
     rows = simulation_rows(summarise(run.dialogues(), scenarios_of(run), catalog), about)
+    if vectors is not None:
+        from interplay.evaluation.match import match_rows, simulated_cases
+
+        cases = simulated_cases(run.dialogues(), scenarios_of(run), catalog)
+        rows += match_rows({about.subject: cases}, vectors, catalog, about, metric="simulation.match_score")
     num_dialogues = sum(1 for _ in run.dialogues())
     num_held = num_dialogues if num_held is None else num_held
     for loaded in (user, recommender):
@@ -445,20 +462,33 @@ def subject_of(config: EvaluateConfig) -> tuple[str, Role]:
         got = " and ".join(f"--{role}" for role in given) or "neither --user nor --recommender"
         raise ConfigError(f"evaluate {config.protocol} measures one agent: pass {flags}; got {got}")
     role, spec = next(iter(given.items()))
+    if config.vectors is not None and config.protocol != "recommendation":
+        raise ConfigError(f"--vectors are for Match Scores of recommendation, not of {config.protocol}")
     if config.shuffle_attributes and config.protocol != "replay":
         raise ConfigError(f"--shuffle-attributes is a control of replay, not of {config.protocol}")
     return spec, role
+
+
+def read_vectors(path: Path | None, catalog: Catalog) -> "ItemVectors | None":
+    """The item vectors at `path`, if one is given. Raises DataError when they are not those of the catalog."""
+    if path is None:
+        return None
+    from interplay.items.vectors import ItemVectors
+
+    return ItemVectors.read(path, catalog)
 
 
 def evaluate_run(
     config: EvaluateConfig, corpus: Corpus, pairs: list[tuple[Scenario, Dialogue]], loaded: LoadedAgent
 ) -> tuple[list[ScoreRow], Path]:
     """Run one protocol and write its Run."""
+    from interplay.evaluation.match import gold_turn_cases, match_rows
     from interplay.evaluation.recommendation import recommend_at_gold_turn
     from interplay.evaluation.replay import replay, shuffled_attributes
     from interplay.evaluation.scoring import About, data_digest, recommendation_rows, replay_rows, retry_rows, turn_rows
     from interplay.evaluation.turns import predict_turns
 
+    vectors = read_vectors(config.vectors, corpus.catalog)
     scenarios = [s for s, _ in pairs]
     condition = "standard"
     if config.shuffle_attributes:
@@ -496,7 +526,11 @@ def evaluate_run(
                     predictions = await predict_turns(pairs, loaded.agent, with_persona=persona, **options)
                     return turn_rows(predictions, about, encoder=config.encoder)
                 gold = await recommend_at_gold_turn(pairs, loaded.agent, with_persona=persona, **options)
-                return recommendation_rows(gold, about, catalog=corpus.catalog)
+                found = recommendation_rows(gold, about, catalog=corpus.catalog)
+                if vectors is not None:
+                    cases = gold_turn_cases(pairs, gold, corpus.catalog)
+                    found += match_rows({about.subject: cases}, vectors, corpus.catalog, about)
+                return found
             finally:
                 await close(loaded)
 

@@ -3,6 +3,7 @@
 import json
 import random
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 from interplay import __version__
@@ -67,11 +68,13 @@ def evaluate_ranker(config: EvaluateConfig) -> int:
         ConfigError: an agent is named too, or the protocol is another.
         DataError: the ranker is of another catalog, or no case is left.
     """
-    from interplay.cli.pipeline import chosen, new_run
+    from interplay.cli.pipeline import chosen, new_run, print_rows
+    from interplay.evaluation.match import match_rows, ranked_cases
     from interplay.evaluation.ranking import place_cases, ranking_rows
     from interplay.evaluation.scoring import About, data_digest
     from interplay.items.contexts import cases_of
     from interplay.items.ranker import ItemRanker
+    from interplay.items.vectors import ItemVectors
     from interplay.store import write_lines
 
     if config.protocol != "recommendation" or config.user is not None or config.recommender is not None:
@@ -80,6 +83,7 @@ def evaluate_ranker(config: EvaluateConfig) -> int:
     pairs = chosen(corpus, config.split, config.num_dialogues)
     ranker = ItemRanker.read(config.ranker, corpus.catalog) if config.ranker is not None else None
     assert ranker is not None
+    vectors = None if config.vectors is None else ItemVectors.read(config.vectors, corpus.catalog)
     cases = [c for s, d in pairs for c in cases_of(d, s.source_id)]
     if not cases:
         raise DataError(f"no recommender turn of the {config.split} split of {config.data} names an item")
@@ -102,10 +106,16 @@ def evaluate_ranker(config: EvaluateConfig) -> int:
         )
     about = About(str(config.ranker), config.split, config.seed, data_digest(scenarios))
     rows = ranking_rows(placed, ranker.methods, about)
-    run.write_scores(rows)
+    matched = []
+    if vectors is not None:
+        named = {f"{about.subject} {m}": c for m, c in ranked_cases(ranker, cases, ranker.methods).items()}
+        matched = match_rows(named, vectors, corpus.catalog, replace(about, condition="new, seen removed"))
+    run.write_scores(rows + matched)
     if config.predictions is not None:
         write_lines(config.predictions, lines)
     print_table(rows, ranker.methods, about.subject)
+    if matched:
+        print_rows(matched)
     print(f"{len(placed)} items in {len(cases)} turns of {len(pairs)} conversations; written to {run.path}")
     return 0
 

@@ -38,6 +38,7 @@ METRICS: dict[str, str] = {
     "recommendation.recall@1": "share of gold turns whose first named item is the gold item",
     "recommendation.no_item_rate": "share of gold turns that name no item",
     "recommendation.off_catalog_rate": "share of named titles that the catalog does not hold",
+    "recommendation.match_score": "mean cosine of the named items with the gold item; read it between its anchors",
     "recommendation.format_failure_rate": "share of gold turns that can't be read",
     "recommendation.format_retries": "answers that could not be read and were asked for again (a number, not a share)",
     "ranking.recall@1": "share of items named by the log's recommender that a ranker has first in its catalog",
@@ -54,6 +55,7 @@ METRICS: dict[str, str] = {
     "simulation.user_words_per_turn": "mean words of a user turn",
     "simulation.recommender_words_per_turn": "mean words of a recommender turn",
     "simulation.goal_satisfaction": "share of accepts whose item has all target attributes",
+    "simulation.match_score": "mean cosine of the items the recommender names with the target; read it between its anchors",
     "simulation.off_catalog_rate": "share of titles named by the recommender that the catalog does not hold",
     "simulation.format_retries": "answers that could not be read and were asked for again (a number, not a share)",
 }

@@ -146,6 +146,26 @@ def _need(folder: Path, kind: str, *names: str) -> list[Path]:
 # ---- tables ----------------------------------------------------------------------------------------------------------
 
 
+def table_rows(kind: str, path: Path, needed: Sequence[str]) -> Iterator[tuple[int, dict[str, Any]]]:
+    """The rows of a table with their numbers, each as a map of columns to values.
+
+    Args:
+        kind: "csv" (or tab-separated, by the file's name), "jsonl" or "parquet".
+        path: the file, plain or ".gz".
+        needed: columns that must be there, the most important first.
+
+    Raises:
+        DataError: the file is damaged, or lacks a column (the message names it and what was found).
+        MissingExtra: Parquet without pyarrow.
+    """
+    return {"csv": _csv_rows, "jsonl": _jsonl_rows, "parquet": _parquet_rows}[kind](path, needed)
+
+
+def find_table(folder: Path, name: str) -> Path | None:
+    """The file of that name in a folder, plain or ".gz"; or `folder` itself when it is a file."""
+    return next(iter(_find(folder, name)), None)
+
+
 def _csv_rows(path: Path, needed: Iterable[str]) -> Iterator[tuple[int, dict[str, Any]]]:
     reader = csv.reader((line for _, line in read_lines(path)), delimiter="\t" if ".tsv" in path.suffixes else ",")
     try:
@@ -171,7 +191,7 @@ def _need_columns(path: Path, needed: Iterable[str], found: Sequence[str]) -> No
         word = "column" if len(missing) == 1 else "columns"
         raise DataError(
             f"{path}: no {word} {', '.join(missing)}; found {', '.join(map(str, found))[:160]}. "
-            "Say which column is which with --map, for example --map title=Name year=Year"
+            "Say which column is which with --map FIELD=COLUMN, for example --map title=Name"
         )
 
 
@@ -238,7 +258,7 @@ def _read_table(kind: str, path: Path, mapping: dict[str, Column], genre_of: Gen
     if "title" not in named:
         raise DataError(f"--map names no title; expected for example title=Name (given: {', '.join(named)})")
     needed = [named["title"].name, *(c.name for f, c in named.items() if f != "title")]
-    rows = {"csv": _csv_rows, "jsonl": _jsonl_rows, "parquet": _parquet_rows}[kind](path, needed)
+    rows = table_rows(kind, path, needed)
     source = path.name.split(".")[0]
     reading = SourceReading(source, [])
     for number, row in rows:

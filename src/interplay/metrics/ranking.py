@@ -3,6 +3,9 @@
 import math
 from collections.abc import Sequence
 
+import numpy as np
+from numpy.typing import NDArray
+
 
 def recall_at_k(ranks: Sequence[int | None], k: int) -> float | None:
     """Share of lists that hold their one gold item among the first k: #{rank <= k} / number of lists.
@@ -58,3 +61,22 @@ def mean_reciprocal_rank(ranks: Sequence[int | None]) -> float | None:
     0.4375
     """
     return sum(0.0 if rank is None else 1 / rank for rank in ranks) / len(ranks) if ranks else None
+
+
+def area_under_curve(good: NDArray[np.floating], bad: NDArray[np.floating]) -> NDArray[np.float64]:
+    """For each good item, the share of bad items with a lower score; ties count half (Rendle et al. 2009, section 3).
+
+    The mean of the result is the area under the ROC curve.
+
+    Args:
+        good: scores of what should come first, shape (num_good,).
+        bad: scores of what should come after, shape (num_bad,), at least one.
+
+    Returns:
+        Shape (num_good,), in [0, 1].
+
+    >>> area_under_curve(np.array([3.0, 1.0]), np.array([2.0, 1.0])).tolist()
+    [1.0, 0.25]
+    """
+    ordered = np.sort(bad)
+    return (np.searchsorted(ordered, good, "left") + np.searchsorted(ordered, good, "right")) / (2 * len(bad))
