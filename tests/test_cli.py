@@ -399,7 +399,7 @@ def test_the_quickstart_makes_a_page_and_names_the_next_command(tmp_path, capsys
     code, out, _ = run(capsys, "quickstart", "--out", tmp_path / "q", *args)
     assert code == 0
     assert (tmp_path / "q" / "report" / "index.html").is_file()
-    for words in ("1/6", "6/6", "A conversation of the two models", "Scores", "Try next", "interplay chat --recommender"):
+    for words in ("1/5", "5/5", "A conversation of the two models", "Scores", "Try next", "interplay chat --recommender"):
         assert words in out
     code, _, err = run(capsys, "quickstart", "--out", tmp_path / "q", *args)
     assert code == 1

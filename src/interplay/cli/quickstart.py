@@ -34,7 +34,7 @@ from interplay.store import Run, prepare_output, write_lines
 from interplay.types import Dialogue, Ending, Role, ScoreRow
 
 MARKER = "quickstart.toml"
-SAMPLING = Sampling(temperature=0.3, max_new_tokens=80)
+SAMPLING = Sampling(temperature=0.5, max_new_tokens=80)
 """Cooler than the default: models this small put much of their probability on slips of the pen."""
 
 
@@ -54,7 +54,7 @@ def quickstart(config: QuickstartConfig) -> int:
         DataConfig(corpus="agenda", out=data, num_dialogues=config.num_dialogues, num_items=config.num_items, seed=config.seed)
     )
 
-    tiny = TinyConfig(layers=3, width=128, vocab_size=2048, context=768)
+    tiny = TinyConfig(layers=3, width=128, vocab_size=2048, context=1024)
     step(2, "Two tiny language models learn from nothing, at the same time: one the user's words, one the recommender's.")
     steps = {Role.USER: config.user_steps, Role.RECOMMENDER: config.recommender_steps}
     _train_side_by_side(
