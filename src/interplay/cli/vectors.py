@@ -64,7 +64,8 @@ def train_vectors(config: ItemsTrainConfig) -> int:
     card = vectors.card
     print(f"{config.out}: {card['items']} vectors of dimension {config.dim}; {card['liked_items']} items are liked by someone")
     if target is not None:
-        print(f"  {card['known_to_rated_catalog']} items are known to {config.catalog}; the others lie where their text says")
+        others = card["items"] - card["known_to_rated_catalog"]
+        print(f"  {others} of them are unknown to {config.catalog} and lie where their own text says")
     return 0
 
 

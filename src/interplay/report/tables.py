@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from interplay.evaluation.scoring import HUMAN, METRICS
+from interplay.metrics.match import ANCHORS
 from interplay.types import ScoreRow
 
 
@@ -15,7 +16,7 @@ class TableRow:
 
     metric: str
     note: str
-    """What sets the row apart from others of the metric: "human", a condition; empty for the usual one."""
+    """What sets the row apart from others of the metric: "human", an anchor, a condition; empty for the usual one."""
     definition: str
     """One line; empty for metrics that this toolkit does not define."""
     cells: tuple[tuple[ScoreRow, ...], ...]
@@ -44,7 +45,7 @@ def score_table(scores: Mapping[str, Sequence[ScoreRow]]) -> list[TableRow]:
 
 
 def _note(row: ScoreRow) -> str:
-    parts = [HUMAN] if row.subject == HUMAN else []
+    parts = [row.subject] if row.subject in (HUMAN, *ANCHORS) else []
     return ", ".join(parts + ([row.condition] if row.condition != "standard" else []))
 
 
