@@ -30,6 +30,7 @@ def train_vectors(config: ItemsTrainConfig) -> int:
 
     from interplay.items.bpr import HeadTraining
     from interplay.items.catalogs import BuiltCatalog
+    from interplay.items.encoders import TFIDF, encode_items
     from interplay.items.ratings import read_ratings
     from interplay.items.sources import read_mapping
     from interplay.items.vectors import MARKER, fit_vectors
@@ -42,6 +43,8 @@ def train_vectors(config: ItemsTrainConfig) -> int:
     _print_ratings(ratings)
     target, known = _target(config, built)
     how = HeadTraining(dim=config.dim, hidden=config.hidden, own=not config.text_only, epochs=config.epochs)
+    if config.encoder != TFIDF:
+        encode_items(list(built.catalog)[:1], config.encoder)  # a wrong name is to be refused before anything is replaced
     prepare_output(config.out, overwrite=config.overwrite, marker=MARKER)
     torch.set_num_threads(1)  # sums in another order are other sums: the vectors are to be the same everywhere
     table = measure(config, built, ratings, how) if config.held_out else {}
