@@ -109,7 +109,7 @@ class LocalBackend:
         max_batch: int = 64,
         max_context: int | None = None,
         memory_gib: float | None = None,
-        max_step_tokens: int = 512,
+        max_step_tokens: int = 1024,
     ) -> None:
         self.model = model
         self.name = name
