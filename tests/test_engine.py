@@ -280,6 +280,5 @@ def test_both_kinds_of_slots_compute_the_same_attention():
         value = torch.randn(1, 2, tokens, 24, generator=generator)
         results = []
         for slots in (compiled, plain):
-            slots.begin(pieces)
-            results.append(slots.attend(0, query, key, value, 0.3, 9, 5.0))
+            results.append(slots.begin(pieces, 1).attend(0, query, key, value, 0.3, 9, 5.0))
         torch.testing.assert_close(*results, atol=1e-5, rtol=1e-5)

@@ -52,16 +52,11 @@ class LayerShape:
         return self.heads * (self.size + self.value_size)
 
 
-class Slots(Protocol):
-    """Caches of all layers for a number of conversations."""
+class Pass(Protocol):
+    """One forward pass over tokens of some slots. Passes over different slots may run at once."""
 
-    num_slots: int
-    capacity: int
-    """Tokens that a slot can hold."""
-
-    def begin(self, pieces: Sequence[Piece]) -> torch.Tensor:
-        """Say which tokens the next forward pass brings, in their order. Returns their positions, (num_tokens,)."""
-        ...
+    positions: torch.Tensor
+    """(num_tokens,) each token's position in its own conversation."""
 
     def attend(
         self, layer: int, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, scale: float, window: int, cap: float
@@ -82,12 +77,24 @@ class Slots(Protocol):
         """
         ...
 
+
+class Slots(Protocol):
+    """Caches of all layers for a number of conversations."""
+
+    num_slots: int
+    capacity: int
+    """Tokens that a slot can hold."""
+
+    def begin(self, pieces: Sequence[Piece], threads: int) -> Pass:
+        """A forward pass over the tokens of `pieces`, in their order, attending with this many threads."""
+        ...
+
     def resize(self, num_slots: int, capacity: int) -> None:
         """Keep the first `num_slots` slots, with room for `capacity` tokens each."""
         ...
 
 
-_CURRENT: ContextVar[Slots] = ContextVar("slots")
+_CURRENT: ContextVar[Pass] = ContextVar("pass")
 
 
 def _attention(
@@ -111,25 +118,16 @@ def _attention(
 
 
 class _Probe:
-    """Stands in for Slots once, to learn what a model's layers keep."""
-
-    num_slots = 1
-    capacity = 1
+    """Stands in for a Pass once, to learn what a model's layers keep."""
 
     def __init__(self) -> None:
+        self.positions = torch.zeros(1, dtype=torch.long)
         self.shapes: dict[int, LayerShape] = {}
-
-    def begin(self, pieces: Sequence[Piece]) -> torch.Tensor:
-        """Nothing to prepare."""
-        return torch.zeros(len(pieces), dtype=torch.long)
 
     def attend(self, layer: int, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, *_: float) -> torch.Tensor:
         self.shapes[layer] = LayerShape(key.shape[1], key.shape[-1], value.shape[-1])
         groups = query.shape[1] // key.shape[1]
         return value.repeat_interleave(groups, dim=1).transpose(1, 2)
-
-    def resize(self, num_slots: int, capacity: int) -> None:
-        """Never needed."""
 
 
 class ServedModel:
@@ -161,7 +159,7 @@ class ServedModel:
         probe = _Probe()
         none = torch.zeros(1, dtype=torch.long)
         with torch.inference_mode():
-            self.forward(probe, none, none, none)
+            self.forward(probe, none, none)
         layers = config.num_hidden_layers
         if sorted(probe.shapes) != list(range(layers)):
             raise BackendError(
@@ -172,13 +170,12 @@ class ServedModel:
         self.max_context: int | None = getattr(config, "max_position_embeddings", None)
         """Tokens of a conversation at most, where the model has such a limit."""
 
-    def forward(self, slots: Slots, ids: torch.Tensor, positions: torch.Tensor, wanted: torch.Tensor) -> torch.Tensor:
+    def forward(self, over: Pass, ids: torch.Tensor, wanted: torch.Tensor) -> torch.Tensor:
         """One forward pass over tokens of many conversations.
 
         Args:
-            slots: the caches; `begin` has told them which tokens come.
+            over: what `Slots.begin` gave for them.
             ids: (num_tokens,).
-            positions: (num_tokens,) each token's position in its own conversation, as `begin` returned them.
             wanted: (num_wanted,) indices of the tokens whose logits are wanted.
 
         Returns:
@@ -186,13 +183,13 @@ class ServedModel:
         """
         device = self.model.device
         before = [config._attn_implementation_internal for config in self._configs]
-        token = _CURRENT.set(slots)
+        token = _CURRENT.set(over)
         for config in self._configs:
             config._attn_implementation_internal = NAME
         try:
             logits: torch.Tensor = self.model(
                 input_ids=ids.to(device)[None],
-                position_ids=positions.to(device)[None],
+                position_ids=over.positions.to(device)[None],
                 use_cache=False,
                 logits_to_keep=wanted.to(device),
             ).logits[0]
@@ -203,31 +200,23 @@ class ServedModel:
                 config._attn_implementation_internal = implementation
 
 
-class CompiledSlots:
-    """Slots in float32 on a CPU."""
+class CompiledPass:
+    """A Pass over CompiledSlots."""
 
-    def __init__(self, shapes: Sequence[LayerShape], num_slots: int, capacity: int) -> None:
-        self._shapes = list(shapes)
-        self.num_slots = 0
-        self.capacity = 0
-        self.threads = 1
-        self._keys: list[npt.NDArray[np.float32]] = []
-        self._values: list[npt.NDArray[np.float32]] = []
-        self.resize(num_slots, capacity)
-
-    def begin(self, pieces: Sequence[Piece]) -> torch.Tensor:
-        """See Slots."""
+    def __init__(self, slots: "CompiledSlots", pieces: Sequence[Piece], threads: int) -> None:
         import numpy as np
 
-        slots, begins, counts = np.array(pieces, dtype=np.int64).T
-        self._slot = np.repeat(slots, counts)
+        of_piece, begins, counts = np.array(pieces, dtype=np.int64).T
+        self._slots = slots
+        self._threads = threads
+        self._slot = np.repeat(of_piece, counts)
         self._position = np.arange(len(self._slot)) - np.repeat(counts.cumsum() - counts - begins, counts)
-        return torch.from_numpy(self._position)
+        self.positions = torch.from_numpy(self._position)
 
     def attend(
         self, layer: int, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, scale: float, window: int, cap: float
     ) -> torch.Tensor:
-        """See Slots."""
+        """See Pass."""
         q, k, v = (x[0].transpose(0, 1).contiguous() for x in (query, key, value))
         return self.attend_tokens(layer, q, k, v, scale, window, cap)[None]
 
@@ -237,17 +226,33 @@ class CompiledSlots:
         """As `attend`, for contiguous tensors (num_tokens, heads, size); returns (num_tokens, num_heads, value_size)."""
         from interplay.backends.cpu_kernels import attend, store
 
-        keys, values, slot, position = self._keys[layer], self._values[layer], self._slot, self._position
-        store(key.numpy(), value.numpy(), keys, values, slot, position)
+        keys, values = self._slots.keys[layer], self._slots.values[layer]
+        store(key.numpy(), value.numpy(), keys, values, self._slot, self._position)
         out = torch.empty(*query.shape[:2], value.shape[-1])
-        attend(query.numpy(), keys, values, slot, position, out.numpy(), scale, window, cap, self.threads)
+        attend(query.numpy(), keys, values, self._slot, self._position, out.numpy(), scale, window, cap, self._threads)
         return out
+
+
+class CompiledSlots:
+    """Slots in float32 on a CPU."""
+
+    def __init__(self, shapes: Sequence[LayerShape], num_slots: int, capacity: int) -> None:
+        self._shapes = list(shapes)
+        self.num_slots = 0
+        self.capacity = 0
+        self.keys: list[npt.NDArray[np.float32]] = []
+        self.values: list[npt.NDArray[np.float32]] = []
+        self.resize(num_slots, capacity)
+
+    def begin(self, pieces: Sequence[Piece], threads: int) -> CompiledPass:
+        """See Slots."""
+        return CompiledPass(self, pieces, threads)
 
     def resize(self, num_slots: int, capacity: int) -> None:
         """See Slots. Memory is touched, and so taken, only where tokens are written."""
         kept, old = min(num_slots, self.num_slots), self.capacity
         for layer, shape in enumerate(self._shapes):
-            for arrays, size in ((self._keys, shape.size), (self._values, shape.value_size)):
+            for arrays, size in ((self.keys, shape.size), (self.values, shape.value_size)):
                 fresh = _large_pages((num_slots, shape.heads, capacity, size))
                 if kept:
                     fresh[:kept, :, :old] = arrays[layer][:kept]
@@ -269,30 +274,19 @@ def _large_pages(shape: tuple[int, ...]) -> "npt.NDArray[np.float32]":
     return np.frombuffer(memory, np.float32).reshape(shape)
 
 
-class TorchSlots:
-    """Slots on any device and in any type, with torch's own attention: decoding tokens padded to the longest."""
+class TorchPass:
+    """A Pass over TorchSlots."""
 
-    def __init__(
-        self, shapes: Sequence[LayerShape], num_slots: int, capacity: int, device: torch.device, dtype: torch.dtype
-    ) -> None:
-        self._shapes = list(shapes)
-        self._device, self._dtype = device, dtype
-        self.num_slots = 0
-        self.capacity = 0
-        self._keys: list[torch.Tensor] = []
-        self._values: list[torch.Tensor] = []
-        self.resize(num_slots, capacity)
-
-    def begin(self, pieces: Sequence[Piece]) -> torch.Tensor:
-        """See Slots."""
-        device = self._device
+    def __init__(self, slots_of: "TorchSlots", pieces: Sequence[Piece]) -> None:
+        self._slots = slots_of
+        device = slots_of.keys[0].device
         slots = torch.tensor([p.slot for p in pieces])
         counts = torch.tensor([p.length for p in pieces])
         begins = torch.tensor([p.first for p in pieces])
         first = counts.cumsum(0) - counts
         within = torch.arange(int(counts.sum())) - first.repeat_interleave(counts)
         self._token_slot = slots.repeat_interleave(counts).to(device)
-        self._token_position = (begins.repeat_interleave(counts) + within).to(device)
+        self.positions = (begins.repeat_interleave(counts) + within).to(device)
         # Pieces of like length share a call: a decoding token must not be padded to the length of a first prompt.
         self._groups = []
         for chosen in (counts == 1, (counts > 1) & (counts <= 64), counts > 64):
@@ -306,19 +300,18 @@ class TorchSlots:
             real = offsets[None] < counts[chosen, None]
             length = int(position.max()) + 1
             self._groups.append((slots[chosen].to(device), index.to(device), position.to(device), real.to(device), length))
-        return self._token_position
 
     def attend(
         self, layer: int, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, scale: float, window: int, cap: float
     ) -> torch.Tensor:
-        """See Slots."""
-        keys, values = self._keys[layer], self._values[layer]
-        keys[self._token_slot, :, self._token_position] = key[0].transpose(0, 1)
-        values[self._token_slot, :, self._token_position] = value[0].transpose(0, 1)
+        """See Pass."""
+        keys, values = self._slots.keys[layer], self._slots.values[layer]
+        keys[self._token_slot, :, self.positions] = key[0].transpose(0, 1)
+        values[self._token_slot, :, self.positions] = value[0].transpose(0, 1)
         out = query.new_empty(query.shape[2], query.shape[1], value.shape[-1])
         tokens = query[0].transpose(0, 1)
         for slots, index, position, real, length in self._groups:
-            seen = torch.arange(length, device=self._device)[None, None]
+            seen = torch.arange(length, device=keys.device)[None, None]
             mask = (seen <= position[..., None]) & (seen > position[..., None] - window)
             q = tokens[index].transpose(1, 2)
             k, v = keys[slots, :, :length], values[slots, :, :length]
@@ -334,11 +327,30 @@ class TorchSlots:
             out[index[real]] = heard.transpose(1, 2)[real]
         return out[None]
 
+
+class TorchSlots:
+    """Slots on any device and in any type, with torch's own attention: decoding tokens padded to the longest."""
+
+    def __init__(
+        self, shapes: Sequence[LayerShape], num_slots: int, capacity: int, device: torch.device, dtype: torch.dtype
+    ) -> None:
+        self._shapes = list(shapes)
+        self._device, self._dtype = device, dtype
+        self.num_slots = 0
+        self.capacity = 0
+        self.keys: list[torch.Tensor] = []
+        self.values: list[torch.Tensor] = []
+        self.resize(num_slots, capacity)
+
+    def begin(self, pieces: Sequence[Piece], threads: int) -> TorchPass:  # torch has its own threads
+        """See Slots."""
+        return TorchPass(self, pieces)
+
     def resize(self, num_slots: int, capacity: int) -> None:
         """See Slots."""
         kept, old = min(num_slots, self.num_slots), self.capacity
         for layer, shape in enumerate(self._shapes):
-            for tensors, size in ((self._keys, shape.size), (self._values, shape.value_size)):
+            for tensors, size in ((self.keys, shape.size), (self.values, shape.value_size)):
                 fresh = torch.zeros(num_slots, shape.heads, capacity, size, device=self._device, dtype=self._dtype)
                 if kept:
                     fresh[:kept, :, :old] = tensors[layer][:kept, :, :old]

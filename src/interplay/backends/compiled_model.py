@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch.nn.functional import linear
 
-from interplay.backends.attention import NO_WINDOW, CompiledSlots, LayerShape, Slots
+from interplay.backends.attention import NO_WINDOW, CompiledPass, LayerShape, Pass
 from interplay.backends.cpu_kernels import gate, normalise, rotate
 
 if TYPE_CHECKING:
@@ -46,12 +46,12 @@ class CompiledModel:
         self.max_context: int | None = config.max_position_embeddings
         self._size = size
 
-    def forward(self, slots: Slots, ids: torch.Tensor, positions: torch.Tensor, wanted: torch.Tensor) -> torch.Tensor:
-        """See ServedModel; the slots must be CompiledSlots."""
-        assert isinstance(slots, CompiledSlots)
+    def forward(self, over: Pass, ids: torch.Tensor, wanted: torch.Tensor) -> torch.Tensor:
+        """See ServedModel; the pass must be over CompiledSlots."""
+        assert isinstance(over, CompiledPass)
         decoder: Any = self.model.model
         hidden = decoder.embed_tokens(ids)
-        cos, sin = (x[0].contiguous().numpy() for x in decoder.rotary_emb(hidden, positions[None]))
+        cos, sin = (x[0].contiguous().numpy() for x in decoder.rotary_emb(hidden, over.positions[None]))
         normed = torch.empty_like(hidden)
         for index, layer in enumerate(decoder.layers):
             attention, mlp = layer.self_attn, layer.mlp
@@ -68,7 +68,7 @@ class CompiledModel:
             window = getattr(attention, "sliding_window", None)
             if type(self.model).__name__ == "MistralForCausalLM":
                 window = self.model.config.sliding_window  # which keeps it in the config alone
-            heard = slots.attend_tokens(index, query, key, value, attention.scaling, window or NO_WINDOW, 0.0)
+            heard = over.attend_tokens(index, query, key, value, attention.scaling, window or NO_WINDOW, 0.0)
             hidden = hidden + linear(heard.view(len(ids), -1), attention.o_proj.weight, attention.o_proj.bias)
             _normalise(layer.post_attention_layernorm, hidden, normed)
             inner = linear(normed, mlp.gate_proj.weight, mlp.gate_proj.bias)

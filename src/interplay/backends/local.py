@@ -12,7 +12,7 @@ import random
 import warnings
 from collections import deque
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, wait
 from dataclasses import dataclass, field
 from operator import itemgetter
 from pathlib import Path
@@ -39,6 +39,11 @@ FIRST_CAPACITY = 512
 
 _STEP_COST = 48
 """What a forward pass costs besides its tokens, in tokens: how much more a round lets the engine with the shorter step do."""
+
+
+_CACHED_WEIGHTS = 16 * 2**20
+"""Bytes of weights that stay in a processor's cache. Below, threads share a step by rows, each with all weights; above, by
+weights, so that each is read from memory once."""
 
 
 def pick_device() -> torch.device:
@@ -132,6 +137,10 @@ class LocalBackend:
         self._released: list[_Session] = []
         self._budget = 0
         self.thread = ThreadPoolExecutor(1, thread_name_prefix="engine")
+        self._helpers = ThreadPoolExecutor(thread_name_prefix="engine-helper")
+        weights = sum(p.numel() * p.element_size() for p in model.parameters())
+        # transformers' own forward pass is entered by one thread at a time: its attention is replaced while it runs.
+        self._is_small = isinstance(self._served, CompiledModel) and weights <= _CACHED_WEIGHTS
         self._threads = 1
 
     @classmethod
@@ -223,6 +232,7 @@ class LocalBackend:
         self._sessions.clear()
         self._released.clear()
         self.thread.shutdown()
+        self._helpers.shutdown()
         self._slots = None
 
     # ---- what the rounds call ------------------------------------------------------------------------------------------
@@ -274,9 +284,7 @@ class LocalBackend:
 
     def steps(self, budget: int, threads: int) -> None:
         """In the engine's thread: the planned step, and more while they fit into `budget` tokens. Never raises."""
-        if self.model.device.type == "cpu" and threads != self._threads:
-            torch.set_num_threads(threads)
-            self._threads = threads
+        self._threads = threads
         left = budget
         while left >= 0:
             try:
@@ -436,7 +444,6 @@ class LocalBackend:
                 plan.append((run, count))
         return plan
 
-    @torch.inference_mode()
     def _step(self) -> None:
         slots = self._slots
         assert slots is not None
@@ -447,13 +454,45 @@ class LocalBackend:
             except BackendError as error:
                 longest.result = error
             return  # slots may have gone: the next step is planned anew
-        if isinstance(slots, CompiledSlots):
-            slots.threads = self._threads
+        self.num_steps += 1
+        self.num_model_tokens += sum([count for _, count in self._plan])
+        shards = self._shards()
+        if len(shards) == 1:
+            self._advance(shards[0])
+            return
+        others = [self._helpers.submit(self._advance, shard) for shard in shards[1:]]
+        try:
+            self._advance(shards[0])
+        finally:
+            wait(others)
+        for other in others:
+            other.result()
+
+    def _shards(self) -> list[list[tuple[_Run, int]]]:
+        """The plan in parts of about as many tokens, one per thread; a large model's is not divided."""
+        num = min(self._threads, len(self._plan)) if self._is_small else 1
+        if num < 2:
+            return [self._plan]
+        shards: list[list[tuple[_Run, int]]] = [[] for _ in range(num)]
+        sizes = [0] * num
+        for run, count in sorted(self._plan, key=itemgetter(1), reverse=True):
+            least = sizes.index(min(sizes))
+            shards[least].append((run, count))
+            sizes[least] += count
+        return shards
+
+    @torch.inference_mode()
+    def _advance(self, plan: list[tuple[_Run, int]]) -> None:
+        """One forward pass over some runs' tokens, and their next tokens drawn."""
+        slots = self._slots
+        assert slots is not None
+        if self.model.device.type == "cpu":
+            _set_threads(1 if self._is_small else self._threads)
         pieces: list[Piece] = []
         ids: list[int] = []
         wanted: list[int] = []
         drawing: list[_Run] = []
-        for run, count in self._plan:
+        for run, count in plan:
             session, pending = run.session, run.pending
             assert session.slot is not None
             pieces.append(Piece(session.slot, len(session.ids), count))
@@ -463,11 +502,9 @@ class LocalBackend:
                 drawing.append(run)
             else:
                 ids += pending[:count]
-        positions = slots.begin(pieces)
-        logits = self._served.forward(slots, torch.tensor(ids), positions, torch.tensor(wanted, dtype=torch.long))
-        self.num_steps += 1
-        self.num_model_tokens += len(ids)
-        for run, count in self._plan:
+        over = slots.begin(pieces, 1 if self._is_small else self._threads)
+        logits = self._served.forward(over, torch.tensor(ids), torch.tensor(wanted, dtype=torch.long))
+        for run, count in plan:
             run.session.ids += run.pending[:count]
             run.pending = run.pending[count:]
         if drawing:
@@ -587,6 +624,12 @@ def _rounds() -> _Rounds:
 
 def _serve(model: "PreTrainedModel", name: str) -> ServedModel | CompiledModel:
     return CompiledModel(model) if is_served_compiled(model) else ServedModel(model, name)
+
+
+def _set_threads(num: int) -> None:
+    """Threads that torch uses for work of the calling thread."""
+    if torch.get_num_threads() != num:
+        torch.set_num_threads(num)
 
 
 def _common_prefix(left: Sequence[int], right: Sequence[int]) -> int:
