@@ -9,7 +9,7 @@ quickstart: .venv/installed
 	$(BIN)/interplay quickstart --overwrite
 
 test: .venv/installed
-	$(BIN)/python -m pytest --cov --cov-report=term --cov-fail-under=90 --durations=10
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --dist loadfile --cov --cov-report=term --cov-fail-under=90 --durations=10
 
 check: .venv/installed
 	$(BIN)/ruff check src tests benchmarks

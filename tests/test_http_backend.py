@@ -147,7 +147,7 @@ def test_no_more_requests_are_under_way_than_allowed(fake_server: FakeServer) ->
         return list(await asyncio.gather(*(backend.complete(chat(seed)) for seed in range(40))))
 
     completions = with_backend(fake_server, many, max_concurrency=7)
-    assert fake_server.peak == 7
+    assert 1 < fake_server.peak <= 7
     assert [c.text for c in completions] == [f"seed {seed}" for seed in range(40)]
 
 
