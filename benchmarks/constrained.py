@@ -20,7 +20,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import torch
-from transformers import Qwen3Config, Qwen3ForCausalLM
+from engines.shapes import Shape, build
 
 from interplay.backends.backend import Request
 from interplay.backends.local import LocalBackend
@@ -60,18 +60,6 @@ def seconds(work: Callable[[], object], repeats: int) -> float:
 
 def engine_step(vocab_size: int) -> float:
     """Seconds of one step of our engine, drawing included: a token in each of ROWS rows of the tiny model."""
-    tiny = TinyConfig()
-    config = Qwen3Config(
-        vocab_size=vocab_size,
-        hidden_size=tiny.width,
-        num_hidden_layers=tiny.layers,
-        num_attention_heads=tiny.width // HEAD_SIZE,
-        num_key_value_heads=tiny.width // HEAD_SIZE,
-        head_dim=HEAD_SIZE,
-        intermediate_size=3 * tiny.width,
-        max_position_embeddings=tiny.context,
-        tie_word_embeddings=True,
-    )
 
     async def decode(num_tokens: int) -> float:
         backend = LocalBackend(model, "tiny", max_batch=ROWS)
@@ -83,7 +71,9 @@ def engine_step(vocab_size: int) -> float:
         await backend.close()
         return took
 
-    model = Qwen3ForCausalLM(config).eval()
+    tiny = TinyConfig()
+    heads = tiny.width // HEAD_SIZE
+    model = build(Shape("tiny", tiny.width, tiny.layers, heads, heads, HEAD_SIZE, 3 * tiny.width, vocab_size), seed=0)
     asyncio.run(decode(2))
     return statistics.median((asyncio.run(decode(41)) - asyncio.run(decode(1))) / 40 for _ in range(3))
 

@@ -115,7 +115,7 @@ def section_link() -> dict[str, Any]:
     rng = random.Random(1)
     built = build_catalog(made_records(NUM_ITEMS), DOMAINS["movie"])
     items = list(built.catalog)
-    plain = "have you seen anything good lately that is funny but not too long because my kids want it tonight".split()  # noqa: SIM905
+    plain = "have you seen anything good lately that is funny but not too long because my kids want it tonight".split()  # noqa: SIM905  # reads as the sentence it is
     utterances = []
     for number in range(NUM_UTTERANCES):
         words = rng.sample(plain, 12)

@@ -131,7 +131,7 @@ def _generate(model: "PreTrainedModel", prompts: list[list[int]], lengths: list[
     width = max(map(len, prompts))
     ids = torch.tensor([[0] * (width - len(p)) + p for p in prompts], device=model.device)
     mask = torch.tensor([[0] * (width - len(p)) + [1] * len(p) for p in prompts], device=model.device)
-    out = model.generate(  # type: ignore[operator]
+    out = model.generate(  # type: ignore[operator]  # torch types it as Tensor | Module
         input_ids=ids, attention_mask=mask, max_new_tokens=max(lengths), do_sample=False, eos_token_id=None, pad_token_id=0
     )
     return [row[width : width + n] for row, n in zip(out.tolist(), lengths, strict=True)]
@@ -146,7 +146,7 @@ def _generate_batch(
         raise RuntimeError("generate_batch takes one length for all of its prompts")
     config = GenerationConfig(max_new_tokens=lengths[0], do_sample=False, eos_token_id=-1, pad_token_id=0, use_cache=True)
     # Persistent: the conversations' next turns find their prefixes in the blocks of the last.
-    answers = model.generate_batch(  # type: ignore[operator]
+    answers = model.generate_batch(  # type: ignore[operator]  # as above
         prompts,
         generation_config=config,
         continuous_batching_config=ContinuousBatchingConfig(**sizes),

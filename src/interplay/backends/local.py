@@ -416,6 +416,7 @@ class LocalBackend:
         """Out of memory: go on with half of the slots, or fail when there is one left."""
         slots = self._slots
         assert slots is not None
+        self._collect()  # what another thread's share of the step finished must not be queued again
         if slots.num_slots == 1:
             self._fail_running(BackendError(f"{self.name}: out of memory with a single conversation ({error})"))
             return
@@ -534,7 +535,8 @@ class LocalBackend:
 
     def _fail_running(self, error: Exception) -> None:
         for run in self._running:
-            run.result = error
+            if run.result is None:  # another thread's share of the step may have finished it
+                run.result = error
 
     def fail_all(self, error: Exception) -> None:
         """Answer everything that waits or is under way with an error."""

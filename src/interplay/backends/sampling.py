@@ -31,7 +31,7 @@ class Draws:
 
 
 def draw(logits: torch.Tensor, rows: Sequence[Draws]) -> tuple[list[int], list[float], list[bool]]:
-    """One token per row. Changes `logits`.
+    """One token per row.
 
     Args:
         logits: (num_rows, vocabulary), any float type.

@@ -375,13 +375,14 @@ def score_simulation(
         seed=seed,
         data_digest=data_digest(scenarios_of(run)),
     )
-    rows = simulation_rows(summarise(run.dialogues(), scenarios_of(run), catalog), about)
+    summary = summarise(run.dialogues(), scenarios_of(run), catalog)
+    rows = simulation_rows(summary, about)
     if vectors is not None:
         from interplay.evaluation.match import match_rows, simulated_cases
 
         cases = simulated_cases(run.dialogues(), scenarios_of(run), catalog)
         rows += match_rows({about.subject: cases}, vectors, catalog, about, metric="simulation.match_score")
-    num_dialogues = sum(1 for _ in run.dialogues())
+    num_dialogues = len(summary.endings) + summary.num_skipped
     num_held = num_dialogues if num_held is None else num_held
     for loaded in (user, recommender):
         rows += retry_rows(
