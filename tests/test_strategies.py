@@ -10,11 +10,11 @@ import pytest
 from interplay.cli import main
 from interplay.cli.sources import read_dialogues
 from interplay.corpora.corpus import Corpus, Counts
-from interplay.corpora.inspired import labelled_messages
+from interplay.corpora.inspired import ELICITATION, SOCIABLE, labelled_messages
 from interplay.corpora.messages import Spoken
 from interplay.errors import DataError
 from interplay.evaluation.scoring import About
-from interplay.evaluation.strategies import ELICITATION, SOCIABLE, STRATEGIES, StrategyClassifier, opening_hash
+from interplay.evaluation.strategies import STRATEGIES, StrategyClassifier, opening_hash
 from interplay.evaluation.strategy_scores import DEFINITIONS, MarkedTurn, marked_turns, pooled_difference, strategy_rows
 from interplay.store import Run
 from interplay.types import Action, Dialogue, Ending, Mention, Role, Turn

@@ -6,8 +6,8 @@ from dataclasses import asdict
 from pathlib import Path
 
 from interplay import __version__
-from interplay.cli.matrix import Watch, cell_config, hold_cell, load_agent
-from interplay.cli.pipeline import check_servers, close
+from interplay.cli.matrix import Watch, cell_config, hold_cell
+from interplay.cli.pipeline import check_servers, close, load_agent
 from interplay.cli.progress import Progress
 from interplay.config import CompareConfig, NoiseConfig
 from interplay.corpora.corpus import read_catalog

@@ -10,8 +10,8 @@ import os
 from pathlib import Path
 
 from interplay import __version__
-from interplay.cli.matrix import CELLS, Watch, cell_config, hold_cell, load_agent
-from interplay.cli.pipeline import check_servers, close
+from interplay.cli.matrix import CELLS, Watch, cell_config, hold_cell
+from interplay.cli.pipeline import check_servers, close, load_agent
 from interplay.cli.progress import Progress
 from interplay.config import CounterfactualConfig
 from interplay.corpora import DATA_VARIABLE

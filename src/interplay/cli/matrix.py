@@ -23,6 +23,7 @@ from interplay.cli.pipeline import (
     close,
     count_endings,
     hold_owed,
+    load_agent,
     num_owed,
     score_simulation,
 )
@@ -33,7 +34,7 @@ from interplay.errors import ConfigError, InputError, RunError
 from interplay.evaluation.matrix import FAULT_ENDINGS, Cell, Matrix, judge_matrix, status_of
 from interplay.evaluation.scoring import SUCCESS_METRICS, is_count
 from interplay.evaluation.values import VALUES, read_values
-from interplay.simulation.specs import LoadedAgent, load_from_spec
+from interplay.simulation.specs import LoadedAgent
 from interplay.store import CODE_VERSIONS, Run, write_lines
 from interplay.types import Catalog, Dialogue, Ending, Role
 
@@ -111,21 +112,6 @@ def _file_name(name: str) -> str:
 def cell_path(user: str, recommender: str) -> str:
     """Where a cell's Run lies, relative to the matrix."""
     return f"{CELLS}/{_file_name(user)}--{_file_name(recommender)}"
-
-
-def load_agent(spec: str, role: Role, config: SimulationFlags, catalog: Catalog) -> LoadedAgent:
-    """One agent of a side, loaded once however many Runs it takes part in. Raises InputError as `load_from_spec`."""
-    return load_from_spec(
-        spec,
-        role,
-        sampling=config.sampling,
-        catalog=catalog,
-        max_batch=config.concurrency,
-        memory_gib=config.memory_gib,
-        constrained=config.constrained,
-        exclude_rejected=config.exclude_rejected,
-        slots=config,
-    )
 
 
 def cell_config(config: SimulationFlags, user: str, recommender: str, data: Path, out: Path, **changed: Any) -> SimulateConfig:

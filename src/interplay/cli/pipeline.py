@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from interplay import __version__
 from interplay.cli.progress import Progress
-from interplay.config import DataConfig, ReportConfig, SimulateConfig, TrainConfig
+from interplay.config import DataConfig, ReportConfig, SimulateConfig, SimulationFlags, TrainConfig
 from interplay.corpora.corpus import Corpus, read_catalog, stream_dialogues, stream_scenarios
 from interplay.errors import DataError
 from interplay.simulation.agents import is_told_target
@@ -208,6 +208,21 @@ def train(config: TrainConfig) -> int:
 # ---- simulate --------------------------------------------------------------------------------------------------------
 
 
+def load_agent(spec: str, role: Role, config: SimulationFlags, catalog: Catalog) -> LoadedAgent:
+    """One agent of a side, loaded once however many Runs it takes part in. Raises InputError as `load_from_spec`."""
+    return load_from_spec(
+        spec,
+        role,
+        sampling=config.sampling,
+        catalog=catalog,
+        max_batch=config.concurrency,
+        memory_gib=config.memory_gib,
+        constrained=config.constrained,
+        exclude_rejected=config.exclude_rejected,
+        slots=config,
+    )
+
+
 def simulate(config: SimulateConfig) -> int:
     """`interplay simulate`: two agents talk on scenarios; the Run is scored."""
     from interplay.evaluation.exposure import recommended_counts
@@ -216,17 +231,7 @@ def simulate(config: SimulateConfig) -> int:
     vectors = read_vectors(config.vectors, catalog)
     popularity = recommended_counts(stream_dialogues(config.scenarios, Split.TRAIN), catalog)
     user, recommender = (
-        load_from_spec(
-            spec,
-            role,
-            sampling=config.sampling,
-            catalog=catalog,
-            max_batch=config.concurrency,
-            memory_gib=config.memory_gib,
-            constrained=config.constrained,
-            exclude_rejected=config.exclude_rejected,
-            slots=config,
-        )
+        load_agent(spec, role, config, catalog)
         for spec, role in ((config.user, Role.USER), (config.recommender, Role.RECOMMENDER))
     )
     run, held = simulate_run(config, catalog, user, recommender)

@@ -15,8 +15,8 @@ from typing import Literal
 
 from interplay import __version__
 from interplay.cli.evaluate import evaluate_run
-from interplay.cli.matrix import CELLS, Watch, agent_names, cell_config, hold_cell, load_agent
-from interplay.cli.pipeline import check_servers, chosen, close, train
+from interplay.cli.matrix import CELLS, Watch, agent_names, cell_config, hold_cell
+from interplay.cli.pipeline import check_servers, chosen, close, load_agent, train
 from interplay.cli.progress import Progress
 from interplay.config import EvaluateConfig, TrainConfig, TransferConfig
 from interplay.corpora.corpus import Corpus, read_catalog

@@ -26,6 +26,19 @@ from interplay.store import read_json_lines
 from interplay.titles import split_year, title_key
 from interplay.types import DOMAINS, Catalog, Item, Role
 
+SOCIABLE = (
+    "personal_opinion",
+    "personal_experience",
+    "similarity",
+    "encouragement",
+    "offer_help",
+    "preference_confirmation",
+    "self_modeling",
+    "credibility",
+)
+"""The eight sociable strategies, as INSPIRED's files write them (Hayati et al. 2020, table 2)."""
+ELICITATION = ("experience_inquiry", "opinion_inquiry")
+"""The two strategies that elicit preferences."""
 _COLUMNS = ("dialog_id", "utt_id", "speaker", "text", "movies", "expert_label")
 _ROLES = {"RECOMMENDER": Role.RECOMMENDER, "SEEKER": Role.USER}
 TABLES = ("train.tsv", "dev.tsv", "test.tsv")

@@ -18,6 +18,7 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import NDArray
 
+from interplay.corpora.inspired import ELICITATION, SOCIABLE
 from interplay.corpora.messages import Spoken, merge_messages, sentences
 from interplay.errors import DataError
 from interplay.metrics.bootstrap import cluster_interval
@@ -26,19 +27,6 @@ from interplay.provenance import code_version
 from interplay.store import read_json, write_lines
 from interplay.types import Mention, Record, Role, Turn, content_hash
 
-SOCIABLE = (
-    "personal_opinion",
-    "personal_experience",
-    "similarity",
-    "encouragement",
-    "offer_help",
-    "preference_confirmation",
-    "self_modeling",
-    "credibility",
-)
-"""The eight sociable strategies, as INSPIRED's files write them (Hayati et al. 2020, table 2)."""
-ELICITATION = ("experience_inquiry", "opinion_inquiry")
-"""The two strategies that elicit preferences."""
 STRATEGIES = SOCIABLE + ELICITATION
 """What is learnt and reported. INSPIRED's further labels (acknowledgment, rephrase_preference, transparency, no_strategy) are
 kept in the records and are none of the ten."""

@@ -13,6 +13,7 @@ from interplay.evaluation.matrix import FAULT_ENDINGS, Cell, Correlation, Matrix
 from interplay.evaluation.scoring import METRICS
 from interplay.report.figures import inline_svg, write_figure
 from interplay.report.heatmap import HeatCell, heat_map
+from interplay.report.rendering import render
 from interplay.report.tables import latex_table, markdown_table, number
 from interplay.store import write_lines
 from interplay.types import ScoreRow
@@ -40,21 +41,13 @@ def write_matrix(matrix: Matrix, about: Mapping[str, Any], out: Path, *, title: 
     Raises:
         RunError: a file can't be written.
     """
-    from jinja2 import Environment, PackageLoader, StrictUndefined
-
     figures: list[tuple[str, str, str]] = []
     for place, metric in enumerate(matrix.metrics):
         write_figure(matrix_figure(matrix, metric), out / FIGURES / metric.replace(".", "-"))
         inline = inline_svg(matrix_figure(matrix, metric, titled=False), f"m{place}")
         figures.append((metric, METRICS.get(metric, ""), inline))
-    environment = Environment(
-        loader=PackageLoader("interplay.report", "templates"),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    html = environment.get_template("matrix.html").render(
+    html = render(
+        "matrix.html",
         title=title,
         version=__version__,
         matrix=matrix,

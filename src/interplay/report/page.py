@@ -14,6 +14,7 @@ from interplay.evaluation.admission import require_one_domain, require_provenanc
 from interplay.evaluation.turn_scores import confusion_of, num_turns
 from interplay.report.figures import FIGURES, endings_figure, inline_svg, turns_figure, words_figure, write_figure
 from interplay.report.papers import Measured, fill, paper_cell, write_paper_table
+from interplay.report.rendering import render
 from interplay.report.tables import number, score_table, to_csv, to_latex
 from interplay.store import Run, prepare_output, read_records, write_lines
 from interplay.types import Dialogue, Scenario, ScoreRow, Turn
@@ -116,8 +117,6 @@ def write_report(
             `tables`, or `out` is not empty.
         DataError: a file of a Run is damaged.
     """
-    from jinja2 import Environment, PackageLoader, StrictUndefined
-
     if not runs:
         raise RunError("no Run was given; a report takes one or more Run directories")
     names = _names(runs)
@@ -127,14 +126,8 @@ def write_report(
     ]
     scores = {section.name: section.scores for section in sections if section.scores}
     filled = [fill(name, [Measured(s.name, s.config, s.scores) for s in sections]) for name in tables]
-    environment = Environment(
-        loader=PackageLoader("interplay.report", "templates"),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    html = environment.get_template("page.html").render(
+    html = render(
+        "page.html",
         title=title,
         version=__version__,
         sections=sections,

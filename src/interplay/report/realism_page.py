@@ -12,6 +12,7 @@ from interplay.metrics.bootstrap import Estimate
 from interplay.metrics.fingerprint import DIMENSIONS, FEATURES
 from interplay.report.figures import inline_svg
 from interplay.report.realism_figures import distributions_figure, radar_figure
+from interplay.report.rendering import render
 from interplay.report.tables import number
 from interplay.store import write_lines
 
@@ -51,18 +52,10 @@ def write_realism_page(found: Judgement, command: str, out: Path, *, num_shown: 
     Raises:
         RunError: it can't be written.
     """
-    from jinja2 import Environment, PackageLoader, StrictUndefined
-
-    environment = Environment(
-        loader=PackageLoader("interplay.report", "templates"),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
     sections = [_section(one, found, f"d{place}", num_shown) for place, one in enumerate(found.comparisons)]
     columns = [f"{one.side.name} ({'people' if one.kind == 'human' else 'simulated'})" for one in found.comparisons]
-    html = environment.get_template("realism.html").render(
+    html = render(
+        "realism.html",
         title=f"How human are they? Beside {found.human.name}",
         version=__version__,
         found=found,

@@ -224,8 +224,9 @@ def agreements(
         }
         num_systems = len(set(systems))
         if num_systems > 2:
-            for name, statistic in (("system", group_spearman), ("within", within_spearman)):
-                found[name] = estimate_agreement(  # type: ignore[index]
+            levels: tuple[Level, ...] = ("system", "within")
+            for name, statistic in zip(levels, (group_spearman, within_spearman), strict=True):
+                found[name] = estimate_agreement(
                     statistic, (ours, theirs), persons, rng, groups=systems, num_resamples=num_resamples
                 )
             found["system"] = replace(found["system"], n=num_systems)

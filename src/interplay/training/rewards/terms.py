@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Literal
 
+from interplay.corpora.inspired import SOCIABLE
 from interplay.metrics.matching import is_any_target, is_target
 from interplay.metrics.ranking import discounted_gain
 from interplay.metrics.text import words
@@ -19,19 +20,7 @@ from interplay.titles import title_key
 from interplay.training.rewards.rollouts import Rollout, Step, Values
 from interplay.types import Catalog, Ending, Item, Role, Target, Turn
 
-SOCIABLE = frozenset(
-    {
-        "personal opinion",
-        "personal experience",
-        "similarity",
-        "encouragement",
-        "offer help",
-        "preference confirmation",
-        "self modeling",
-        "credibility",
-    }
-)
-"""The eight sociable strategies of INSPIRED (arXiv 2009.14306, table 2), with spaces for underscores."""
+_SOCIABLE = frozenset(name.replace("_", " ") for name in SOCIABLE)
 LOOP_NGRAM = 3
 """Words of the n-grams that are counted for repetition within a turn."""
 
@@ -423,7 +412,7 @@ def sociability(rollout: Rollout, judge: StrategyJudge = labelled_strategies) ->
     for step in rollout.steps:
         found = None if step.turn is None else judge((*rollout.before(step), step.turn))
         used = None if found is None else {name.replace("_", " ").replace("-", " ").casefold() for name in found}
-        out.append(None if used is None else float(bool(used & SOCIABLE)))
+        out.append(None if used is None else float(bool(used & _SOCIABLE)))
     return tuple(out)
 
 
