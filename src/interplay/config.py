@@ -322,6 +322,99 @@ class SimulateConfig(SimulationFlags):
     """Item vectors of the scenarios' catalog (interplay items train --data) for Match Scores."""
 
 
+class OptimizeConfig(ResumableOutput, SlotFlags):
+    """Optimise a trained recommender against user simulators by reinforcement learning; see docs/optimize.md."""
+
+    recommender: Path
+    """The checkpoint to start from, made by interplay train recommender (or by an earlier optimize)."""
+    users: list[AgentSpec] = Field(min_length=1)
+    """User simulators to train against, as simulate takes them; of several, each conversation draws one by its seed."""
+    held_out: list[AgentSpec] = []
+    """At least two user simulators that are only ever measured with, none of them among --users."""
+    data: Path
+    """Data directory whose scenarios are played; its logs of people, if any, are measured on too."""
+    human: Path | None = None
+    """Data directory with the logs of people to measure on; by default --data, as far as people speak there."""
+    algorithm: Literal["turn", "grpo", "rank", "dpo", "best-of-n"] = "turn"
+    """Credit per turn, per conversation, per place of the list (reasoning recommenders), preference pairs, or best samples."""
+    steps: int = Field(default=200, ge=1)
+    """Rounds: conversations are held, then the weights move."""
+    scenarios_per_step: int = Field(default=8, ge=1)
+    """Scenarios per round."""
+    group_size: int = Field(default=8, ge=2)
+    """Conversations per scenario: the group that advantages compare."""
+    iterations: int = Field(default=1, ge=1)
+    """Times that the weights move on the conversations of one round."""
+    micro_batch: int = Field(default=8, ge=1)
+    """Conversations that go through the model together in training."""
+    learning_rate: float = Field(default=1e-4, gt=0)
+    """Learning rate after the warm-up (1e-4 suits a tiny model; Rank-GRPO takes 1e-6 for one of billions)."""
+    warmup_steps: int = Field(default=5, ge=0)
+    """Steps of linear warm-up."""
+    weight_decay: float = Field(default=0.0, ge=0)
+    """AdamW's decay."""
+    adam_beta2: float = Field(default=0.99, gt=0, lt=1)
+    """AdamW's second beta; Rank-GRPO's .99."""
+    max_grad_norm: float = Field(default=1.0, gt=0)
+    """Longer gradients are shortened to this."""
+    clip_low: float | None = Field(default=None, ge=0, lt=1)
+    """Ratios below 1 less this give no gradient; by default .06 for rank, else .2."""
+    clip_high: float | None = Field(default=None, ge=0)
+    """Ratios above 1 plus this give none; by default .08 for rank, else .2."""
+    kl_weight: float = Field(default=1e-3, ge=0)
+    """Weight of the KL divergence from the recommender that was started from; 0 leaves it out, and unmeasured."""
+    tokens_per_conversation: int = Field(default=64, ge=1)
+    """What the loss of a conversation is divided by, whatever its length: a constant, so that length earns no weight."""
+    discount: float = Field(default=1.0, ge=0, le=1)
+    """Of later rewards, for turn."""
+    num_futures: int = Field(default=0, ge=0)
+    """Futures sampled after each turn for a multi-turn-aware reward, for turn; 0 takes what really followed."""
+    window: int = Field(default=4, ge=0)
+    """Turns of the recommender that a future has at most."""
+    dpo_beta: float = Field(default=0.1, gt=0)
+    """How closely dpo keeps to the recommender that was started from; the greater, the closer."""
+    min_gap: float = Field(default=0.1, ge=0)
+    """Least difference of the rewards of a preference pair."""
+    num_best: int = Field(default=1, ge=1)
+    """Conversations of each group that best-of-n learns from."""
+    at_least: float | None = None
+    """Least reward of a conversation that best-of-n learns from; by default any."""
+    tuning: Literal["full", "lora"] = "full"
+    """Train all weights, or low-rank adapters."""
+    gradient_checkpointing: bool = False
+    """Recompute activations: less memory, more time."""
+    split: Literal["train", "valid", "test"] = "train"
+    """Scenarios to train on."""
+    check_split: Literal["train", "valid", "test"] = "test"
+    """Scenarios and logs to measure on."""
+    check_every: int = Field(default=20, ge=1)
+    """Rounds between two measurements."""
+    check_dialogues: int = Field(default=50, ge=1)
+    """Scenarios (and logs) of a measurement, from the front."""
+    save_every: int = Field(default=20, ge=1)
+    """Rounds between two checkpoints to resume from."""
+    max_turns: int = Field(default=12, ge=2)
+    """Turns of both sides after which a conversation ends as turn-limit."""
+    max_repeats: int = Field(default=3, ge=2)
+    """The same words this often in a row end a conversation as loop."""
+    concurrency: int = Field(default=64, ge=1)
+    """Conversations under way at once."""
+    memory_gib: float | None = Field(default=None, gt=0)
+    """GiB for the key-value caches of a model in this process; by default half of what is free."""
+    constrained: bool = True
+    """Hold models to the format of a turn and to titles of the catalog, in training and when measuring."""
+    exclude_rejected: bool = False
+    """A constrained recommender names nothing again that the user has turned down."""
+    seed: int = 0
+    """Seed of the order of scenarios and of all conversations."""
+    sampling: Sampling = Sampling()
+    """How the recommender's tokens are drawn; nothing may cut or bend its distribution (top_p 1, no penalties)."""
+    user_sampling: Sampling = Sampling()
+    """How the tokens of simulators that are models are drawn."""
+    rewards: RewardSpec = RewardSpec()
+    lora: LoraSettings = LoraSettings()
+
+
 class MatrixConfig(SimulationFlags):
     """Let every user simulator talk to every recommender on the same scenarios."""
 
