@@ -189,6 +189,29 @@ class LoraSettings(Section):
     """Dropout before the adapters."""
 
 
+class UserTasks(Section):
+    """The mixture that a user simulator is trained on: rows in proportion to the weights; 0 leaves a task out."""
+
+    next_turn: float = Field(default=1.0, ge=0, allow_inf_nan=False)
+    """The turns of the log, in one row per conversation."""
+    flipped: float = Field(default=0.0, ge=0, allow_inf_nan=False)
+    """One row per turn of the log, and one that ends the conversation with an end token (UserLM)."""
+    feedback: float = Field(default=0.0, ge=0, allow_inf_nan=False)
+    """Answer a list of titles: accept if the gold item is listed, else say what is missing."""
+    attributes: float = Field(default=0.0, ge=0, allow_inf_nan=False)
+    """From the history, the attributes of the gold item."""
+    target: float = Field(default=0.0, ge=0, allow_inf_nan=False)
+    """From the history and some titles, the gold item's."""
+    num_shown: int = Field(default=3, ge=1, le=20)
+    """Titles on a list of the feedback task at most; each list draws its length."""
+    num_candidates: int = Field(default=10, ge=2, le=100)
+    """Titles to choose from in the target task."""
+    gold_shown: float = Field(default=0.5, ge=0, le=1)
+    """Share of the lists that hold the gold item."""
+    from_log: float = Field(default=0.25, ge=0, le=1)
+    """Share of the lists that are the log's own with the person's own answer, where there is one that fits the task."""
+
+
 class TrainConfig(ResumableOutput):
     """Train a user simulator, a recommender, or a base of both, on conversations."""
 
@@ -236,6 +259,7 @@ class TrainConfig(ResumableOutput):
     """Seed of initial weights and data order."""
     show_masks: int = Field(default=0, ge=0, exclude=True)
     """Print this many coloured conversations (learned words stand out) and stop."""
+    tasks: UserTasks = UserTasks()
     tiny: TinyConfig = TinyConfig()
     lora: LoraSettings = LoraSettings()
 
@@ -320,6 +344,33 @@ class SimulateConfig(SimulationFlags):
     """Data directory whose scenarios are played."""
     vectors: Path | None = Field(default=None, exclude=True)
     """Item vectors of the scenarios' catalog (interplay items train --data) for Match Scores."""
+
+
+class MonitorLimits(Section):
+    """When optimising raises an alarm; docs/honesty.md says why each limit is what it is."""
+
+    window: int = Field(default=5, ge=1)
+    """Steps whose mean is compared with the mean of as many at the start."""
+    length: float = Field(default=1.5, gt=1)
+    """Words per turn of the recommender: this many times as many as at the start, or as few."""
+    repetition: float = Field(default=0.15, gt=0)
+    """Rise of the share of a turn that repeats itself or an earlier one."""
+    title_rate: float = Field(default=0.3, gt=0)
+    """Rise or fall of the share of the recommender's turns that name a title."""
+    popularity: float = Field(default=0.1, gt=0)
+    """Rise or fall of the mean place of what is recommended in the order of popularity, as a share of the catalog."""
+    off_catalog: float = Field(default=0.01, ge=0, le=1)
+    """Share of the titles named that the catalog does not hold."""
+    kl: float = Field(default=0.2, gt=0)
+    """KL divergence from the start, nats per token."""
+    format_share: float = Field(default=0.8, gt=0, le=1)
+    """Share of what is paid that the form of the answers earns."""
+    fall: float = Field(default=0.1, gt=0)
+    """Fall of a held-out simulator's score from its best, while training's rises."""
+    gap: float = Field(default=0.2, gt=0)
+    """By how much the training simulator's score may have risen further than a held-out one's."""
+    human_loss: float = Field(default=0.2, gt=0, lt=1)
+    """Share of the score on the logs of people that may be lost."""
 
 
 class OptimizeConfig(ResumableOutput, SlotFlags):
@@ -411,7 +462,10 @@ class OptimizeConfig(ResumableOutput, SlotFlags):
     """How the recommender's tokens are drawn; nothing may cut or bend its distribution (top_p 1, no penalties)."""
     user_sampling: Sampling = Sampling()
     """How the tokens of simulators that are models are drawn."""
+    noise: float = Field(default=0.0, ge=0, le=1)
+    """Rate at which the verdicts of the training simulators are turned round; held-out ones are left as they are."""
     rewards: RewardSpec = RewardSpec()
+    monitor: MonitorLimits = MonitorLimits()
     lora: LoraSettings = LoraSettings()
 
 
