@@ -6,6 +6,7 @@ target has no path into it. Derived values are properties, never stored. Knows n
 
 import hashlib
 import json
+import operator
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from enum import StrEnum
@@ -308,6 +309,23 @@ class Scenario(Record):
         return content_hash(self.model_dump(mode="json", exclude={"recommender_id"}))
 
 
+Parts = tuple[tuple[str, str], ...]
+"""The parts of a cue: (kind, text) in the order in which they are shown, for example (("intent", "accept"), ("length", "8"))."""
+
+SESSION_CUES = ("verbosity", "patience", "openness", "indecision", "expertise")
+"""Cues of a whole conversation, which a user can be told: see `metrics.latents`."""
+TURN_CUES: dict[Role, tuple[str, ...]] = {
+    Role.USER: ("intent", "off-topic", "length"),
+    Role.RECOMMENDER: (),
+}
+"""Cues of a single turn, in the order in which they are shown."""
+
+
+def cues_for(role: Role) -> tuple[str, ...]:
+    """Every kind of cue that a role can be told, in the order in which they are shown."""
+    return (*(SESSION_CUES if role is Role.USER else ()), *TURN_CUES[role])
+
+
 class Mention(Record):
     """A title inside a turn's text.
 
@@ -318,6 +336,52 @@ class Mention(Record):
     end: int
     item_id: str | None = None
     """The catalog item it was linked to; None when no item matched."""
+
+
+class Preference(Record):
+    """Something that is wanted: an attribute's value, and its kind."""
+
+    kind: str = Field(min_length=1)
+    """For example "genre"."""
+    value: str = Field(min_length=1)
+    """For example "crime"."""
+
+
+class Match(Record):
+    """What of the wanted one title has."""
+
+    title: str = Field(min_length=1)
+    values: tuple[str, ...] = ()
+    """The wanted values that it has."""
+    score: int = Field(ge=0)
+    """How well it fits: in traces made by rules, the number of values, at most `formats.tags.MOST_SCORE`."""
+
+
+class Listed(Record):
+    """A place of a ranked list."""
+
+    title: str = Field(min_length=1)
+    """As written (`Item.label`)."""
+    item_id: str | None = None
+    """The catalog item that the title means; None when there is none, or nobody has looked."""
+
+
+class Reasoning(Record):
+    """What a recommender that reasons writes before its turn, in five stages. Nobody but itself ever sees it.
+
+    Preference inference, attribute matching and scoring, ranking, explanation: the stages of SMTPO (arXiv 2604.03671).
+    """
+
+    preferences: tuple[Preference, ...] = ()
+    """What the user is taken to want."""
+    matches: tuple[Match, ...] = ()
+    """Of the titles to choose from, those that have any of it."""
+    ranking: tuple[Listed, ...] = ()
+    """The ranked list, best first, as it was written: whether it is as long as asked for is for `formats.reasoning` to say."""
+    explanation: str = ""
+    """A few words on the first of the list; may be empty."""
+    candidates: tuple[str, ...] = ()
+    """Titles that it was told to choose from, best first by whoever found them; empty when it was free."""
 
 
 class Turn(Record):
@@ -336,6 +400,10 @@ class Turn(Record):
     """Sociable strategies of a recommender turn where the corpus labels them (INSPIRED)."""
     raw: tuple[str, ...] = ()
     """The source messages before merging, or the model's exact output."""
+    reasoning: Reasoning | None = None
+    """What a recommender that reasons wrote before it spoke; not part of what the user hears."""
+    cues: Parts = Field(default=(), exclude_if=operator.not_)
+    """What the speaker was told of this turn before it spoke: labels of what it says. Left out of the JSON where empty."""
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
@@ -347,7 +415,16 @@ class Turn(Record):
         if self.action not in ACTIONS[self.role]:
             accepted = ", ".join(ACTIONS[self.role])
             raise ValueError(f"{self.role} can't take the action {self.action.value!r}; accepted: {accepted}")
+        if self.reasoning is not None and self.role is not Role.RECOMMENDER:
+            raise ValueError(f"only a recommender's turn holds reasoning, not a {self.role}'s")
         return self
+
+    @property
+    def heard(self) -> "Turn":
+        """The turn as the other side has it: without the cues, and without the reasoning, which the exact output holds too."""
+        if self.reasoning is not None:
+            return self.model_copy(update={"reasoning": None, "cues": (), "raw": ()})
+        return self.model_copy(update={"cues": ()}) if self.cues else self
 
     @property
     def titles(self) -> tuple[str, ...]:
@@ -392,6 +469,10 @@ class Dialogue(Record):
     ending: Ending | None
     """None when a log does not tell."""
     failure: Failure | None = None
+    traits: Parts = Field(default=(), exclude_if=operator.not_)
+    """What the simulated user was told of itself before the first turn. Left out of the JSON where empty."""
+    noisy_turns: tuple[int, ...] = ()
+    """Indexes of user turns whose verdict simulated noise has turned round (`simulation.noise`); no View holds this."""
 
     @property
     def key(self) -> str:
@@ -463,6 +544,17 @@ class Advice:
     """Titles (`Item.label`) that the knowledge slot found, best first."""
     action: Action | None = None
     """What the guidance slot says to do."""
+    attributes: tuple[tuple[str, ...], ...] = ()
+    """Attribute values of each candidate, for recommenders that reason; empty where none are shown."""
+
+
+@dataclass(slots=True, frozen=True)
+class Cue:
+    """What a role is told of one of its own turns before it speaks; the other role's View never shows it."""
+
+    turn: int
+    """Index of the turn that it is for."""
+    parts: Parts
 
 
 @dataclass(slots=True, frozen=True)
@@ -480,14 +572,22 @@ class View:
     (`simulation.agents.TOLD_TARGET`), which exists to rebuild iEvaLM; no trained model and no other prompt reads it."""
     advice: tuple[Advice, ...] = ()
     """For turns of a recommender that has slots, in order; empty where it has none."""
+    traits: Parts = ()
+    """Cues of the whole conversation: what the role is told of itself."""
+    cues: tuple[Cue, ...] = ()
+    """For turns of the role, in order; turns without one have none."""
 
     def after(self, *turns: Turn) -> "View":
-        """The View once `turns` have been spoken."""
-        return replace(self, turns=self.turns + turns)
+        """The View once `turns` have been spoken; those of the other side as they are heard."""
+        return replace(self, turns=self.turns + tuple(t if t.role is self.role else t.heard for t in turns))
 
     def advised(self, *advice: Advice) -> "View":
         """The View with advice for further turns."""
         return replace(self, advice=self.advice + advice)
+
+    def cued(self, *cues: Cue) -> "View":
+        """The View with cues for further turns."""
+        return replace(self, cues=self.cues + cues)
 
 
 def view_of(scenario: Scenario, role: Role, *, with_persona: bool, tell_target: bool = False) -> View:

@@ -12,6 +12,11 @@ from interplay.types import Role, Scenario, Turn, View, view_of
 TOLD_TARGET = "told_target"
 """Attribute by which a user agent says that its View must tell the target's title (iEvaLM). Absent or False: it is hidden."""
 
+DRAWN = "drawn"
+"""Attribute by which a Speaker says the name of the agent that holds its conversation, where several stand behind one."""
+NOISY_TURNS = "noisy_turns"
+"""Attribute by which a Speaker says which of its turns say the opposite of what it meant; see `simulation.noise`."""
+
 
 class Speaker(Protocol):
     """One agent's side of one conversation."""
@@ -56,6 +61,16 @@ class Agent(Protocol):
 def is_told_target(agent: Agent) -> bool:
     """Whether the agent is told the target's title: what it accepts then says little. See `View.told_targets`."""
     return bool(getattr(agent, TOLD_TARGET, False))
+
+
+def drawn_name(agent: Agent, speaker: Speaker | None) -> str:
+    """Who holds a conversation: the agent's name, or that of the one that was drawn among several."""
+    return str(getattr(speaker, DRAWN, agent.name))
+
+
+def noisy_turns_of(speaker: Speaker | None) -> tuple[int, ...]:
+    """Indexes of the conversation's turns that noise has turned round; empty for most speakers."""
+    return tuple(getattr(speaker, NOISY_TURNS, ()))
 
 
 def view_for(agent: Agent, scenario: Scenario, *, with_persona: bool) -> View:

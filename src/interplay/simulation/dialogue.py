@@ -4,10 +4,11 @@ The environment: it owns the Scenario, gives each agent its View and nothing els
 simulation, the terminal chat and training rollouts all drive this coroutine.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from interplay.errors import BackendError, ContextOverflow, FormatError, InterplayError
-from interplay.simulation.agents import Agent, Speaker, view_for
+from interplay.simulation.agents import Agent, Speaker, drawn_name, noisy_turns_of, view_for
 from interplay.types import Action, Dialogue, Ending, Failure, Role, Scenario, Turn, derive_seed
 
 
@@ -36,6 +37,8 @@ async def converse(
     limits: Limits | None = None,
     with_persona: bool = False,
     first: Role = Role.RECOMMENDER,
+    begun: Sequence[Turn] = (),
+    session: str | None = None,
 ) -> Dialogue:
     """Let two agents talk.
 
@@ -48,13 +51,15 @@ async def converse(
         limits: see Limits.
         with_persona: whether the recommender's View shows the persona.
         first: who opens.
+        begun: turns already spoken; the other side of the last one speaks next. The limits count them too.
+        session: names the conversation to the agents, distinct among those under way; by default by scenario and sample.
 
     Returns:
         The record. Faults of the format, the context or a backend are endings, not exceptions.
     """
     limits = limits or Limits()
-    key = f"{scenario.key}.{sample}"
-    turns: list[Turn] = []
+    key = f"{scenario.key}.{sample}" if session is None else session
+    turns: list[Turn] = list(begun)
     speakers: dict[Role, Speaker] = {}
 
     def record(ending: Ending, failure: Failure | None = None) -> Dialogue:
@@ -63,18 +68,19 @@ async def converse(
             sample=sample,
             corpus=scenario.corpus,
             domain=scenario.domain,
-            user=user.name,
-            recommender=recommender.name,
+            user=drawn_name(user, speakers.get(Role.USER)),
+            recommender=drawn_name(recommender, speakers.get(Role.RECOMMENDER)),
             seed=seed,
             turns=tuple(turns),
             ending=ending,
             failure=failure,
+            noisy_turns=noisy_turns_of(speakers.get(Role.USER)),
         )
 
-    role = first
+    role = begun[-1].role.other if begun else first
     try:
         for agent in (user, recommender):
-            view = view_for(agent, scenario, with_persona=with_persona)
+            view = view_for(agent, scenario, with_persona=with_persona).after(*begun)
             speakers[agent.role] = agent.begin(view, derive_seed(seed, agent.role), f"{key}/{agent.role}")
         while True:
             turn = await speakers[role].speak()

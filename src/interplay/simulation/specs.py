@@ -2,6 +2,7 @@
 
 - `agenda`: the rules
 - `stub:accept-last`, `stub:accept-first`, `stub:never-accept`: users that read nothing
+- `noise:P:SPEC`: a user whose verdicts are turned round with probability P
 - `ranker:PATH`: a trained ranker as a recommender
 - `degraded:random`, `degraded:ignores-user`, `degraded:repeats`: recommenders that are bad on purpose; `degraded:random:SPEC`:
   with the turns of another
@@ -18,16 +19,19 @@
 docs/agents.md has them all.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from interplay.config import Sampling, SlotFlags
+from interplay.config import KvCache, Sampling, SlotFlags
 from interplay.errors import ConfigError, InputError
 from interplay.simulation.agents import Agent
 from interplay.simulation.baselines import BASELINES, chat_options, load_baseline, read_moments
 from interplay.simulation.degraded import DEGRADED, DegradedAgent, Fault, WrongChoice, read_spec
+from interplay.simulation.noise import NOISE, NoisyUser
+from interplay.simulation.noise import read_spec as read_noise
 from interplay.types import Catalog, Role, Split, content_hash
 
 if TYPE_CHECKING:
@@ -67,6 +71,7 @@ def load_from_spec(
     catalog: Catalog,
     max_batch: int,
     memory_gib: float | None = None,
+    kv_cache: KvCache = "model",
     constrained: bool = True,
     exclude_rejected: bool = False,
     slots: SlotFlags | None = None,
@@ -80,6 +85,7 @@ def load_from_spec(
         catalog: the items that can be recommended and linked.
         max_batch: conversations decoded together, or requests under way at a server, at most.
         memory_gib: for the caches of a model in this process; see LocalBackend.
+        kv_cache: their type; see LocalBackend.
         constrained: hold models to the format of a turn and to titles of the catalog; see docs/backends.md for who can.
         exclude_rejected: whether a constrained recommender may not name again what the user has turned down.
         slots: what a model that recommends gets beside its backbone; not used for users.
@@ -115,6 +121,7 @@ def load_from_spec(
                 catalog=catalog,
                 max_batch=max_batch,
                 memory_gib=memory_gib,
+                kv_cache=kv_cache,
                 constrained=constrained,
                 exclude_rejected=exclude_rejected,
                 slots=slots,
@@ -122,6 +129,21 @@ def load_from_spec(
         elif flags is not None and (flags.knowledge or flags.guidance):
             raise ConfigError(f"--knowledge and --guidance are for models; {spec} is none")
         return degrade(good, fault, catalog)
+    if spec.startswith(NOISE):
+        if role is not Role.USER:
+            raise InputError(f"{spec} is a user, which can't be the recommender")
+        rate, inner_spec = read_noise(spec)
+        sound = load_from_spec(
+            inner_spec,
+            role,
+            sampling=sampling,
+            catalog=catalog,
+            max_batch=max_batch,
+            memory_gib=memory_gib,
+            kv_cache=kv_cache,
+            constrained=constrained,
+        )
+        return with_noise(sound, rate)
     if spec.startswith(STUB):
         from interplay.simulation.stubs import StubUser
 
@@ -185,6 +207,7 @@ def load_from_spec(
         catalog=catalog,
         max_batch=max_batch,
         memory_gib=memory_gib,
+        kv_cache=kv_cache,
         constrained=constrained,
         exclude_rejected=exclude_rejected,
         slots=filled,
@@ -211,6 +234,29 @@ def degrade(good: LoadedAgent | None, fault: Fault, catalog: Catalog) -> LoadedA
         return LoadedAgent(rules, good.with_persona, f"{spec}:{good.fingerprint}", good.prompt)
     agent = DegradedAgent(fault, catalog, good.agent)
     return LoadedAgent(agent, good.with_persona, f"{spec}:{good.fingerprint}", good.prompt)
+
+
+def with_noise(user: LoadedAgent, rate: float) -> LoadedAgent:
+    """A user simulator whose verdicts are turned round at a rate: see `noise.NoisyUser`.
+
+    Raises:
+        ConfigError: the rate is no share.
+    """
+    return LoadedAgent(NoisyUser(user.agent, rate), user.with_persona, f"{NOISE}{rate:g}:{user.fingerprint}", user.prompt)
+
+
+def ensemble_of(users: Sequence[LoadedAgent]) -> LoadedAgent:
+    """Several user simulators as one, of which each conversation draws one: see `ensemble.Ensemble`. One is left as it is.
+
+    Raises:
+        ConfigError: two have one name, or some are told the target and others are not.
+    """
+    from interplay.simulation.ensemble import Ensemble
+
+    if len(users) == 1:
+        return users[0]
+    agent = Ensemble([user.agent for user in users])
+    return LoadedAgent(agent, None, f"ensemble of {', '.join(user.fingerprint for user in users)}")
 
 
 def ranker_at(spec: str, catalog: Catalog) -> "tuple[Path, ItemRanker]":
