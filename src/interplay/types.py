@@ -534,6 +534,48 @@ class ScoreRow(Record):
     """With the commit once it is written: see `provenance.code_version`."""
 
 
+class CheckKind(StrEnum):
+    """What a recommender that is optimised is measured on."""
+
+    TRAINING = "training"
+    """A simulator that it is trained on."""
+    HELD_OUT = "held-out"
+    """A simulator that it is only measured with."""
+    HUMAN = "human"
+    """Logs of people."""
+
+
+class Check(Record):
+    """A score of the recommender after a step of its optimisation: one line of `logs/checks.jsonl`."""
+
+    step: int
+    simulator: str
+    """The user simulator, or the data of people."""
+    kind: CheckKind
+    metric: str
+    value: float | None
+    """None when it could not be measured."""
+    low: float | None = None
+    """Lower end of the 95 % interval."""
+    high: float | None = None
+    n: int
+    """What the value is a mean over."""
+
+
+class Alarm(Record):
+    """Something that drifts while a recommender is optimised: one line of `alarms.jsonl`. See `training.monitor`."""
+
+    step: int
+    alarm: str
+    """Its name."""
+    value: float
+    """What was measured."""
+    limit: float
+    """What it should not have passed."""
+    says: str
+    """In words."""
+
+
 @dataclass(slots=True, frozen=True)
 class Advice:
     """What the slots of a recommender put before it for one turn; made of nothing but what its View shows."""

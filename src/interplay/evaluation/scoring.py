@@ -108,6 +108,14 @@ METRICS: dict[str, str] = {
     "simulation.off_catalog_rate": "share of titles named by the recommender that the catalog does not hold",
     "simulation.format_retries": "answers that could not be read and were asked for again (a number, not a share)",
     "simulation.faults": "conversations that a fault ended, by side and kind (a number, not a share); they are in no rate",
+    "simulation.noisy_turns": "verdicts of the user that simulated noise has turned round (a number, not a share)",
+    "multiturn.recall@1": "share of conversations in which a target is the first item that the turn shows",
+    "multiturn.recall@10": "share in which a target is among the first 10 items that the turn shows",
+    "multiturn.coverage": "mean share of the targets that any list up to the turn has among its first 50 (PC)",
+    "multiturn.coverage_gain": "coverage at the turn less that at the turn before (PCIR)",
+    "multiturn.listed_rate": "share of conversations in which the turn shows any item",
+    "multiturn.srrr": "mean share of a conversation's rounds of recommendation in which the user accepts",
+    "multiturn.rdl": "mean of accepts / turns of both sides",
     "leakage.prompt_rate": "share of conversations in which what a role is shown at the outset gives the target away",
     "leakage.history_rate": "share in which a logged turn names the target before the recommender offers it",
     "leakage.reply_rate": "share in which the simulated user names the target unasked",
@@ -333,6 +341,8 @@ def simulation_rows(summary: SimulationSummary, about: About) -> list[ScoreRow]:
     The clusters of the intervals are scenarios, with all their samples.
     """
     rng = np.random.default_rng(about.seed)
+    num_observed = len(summary.endings)
+    noise = Estimate(float(summary.num_noisy), None, None, num_observed, summary.num_skipped)
     skipped = dict.fromkeys((*_ENDING_METRICS.values(), "simulation.turns_per_dialogue"), summary.num_skipped)
     skipped["simulation.goal_satisfaction"] = summary.num_not_judged
     skipped["simulation.success_rate"] = summary.num_skipped + sum(verdict is None for verdict in summary.succeeded)
@@ -345,7 +355,8 @@ def simulation_rows(summary: SimulationSummary, about: About) -> list[ScoreRow]:
                 skipped.get(metric, 0),
             )
             for metric, values in simulation_values(summary).items()
-        },
+        }
+        | ({"simulation.noisy_turns": noise} if summary.num_noisy else {}),
         about,
     )
 

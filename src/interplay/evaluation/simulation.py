@@ -40,6 +40,8 @@ class SimulationSummary:
     """Those of them that the catalog does not hold, per dialogue."""
     num_skipped: int
     """Dialogues that a fault ended."""
+    num_noisy: int = 0
+    """User turns whose verdict noise has turned round."""
 
 
 def summarise(
@@ -67,13 +69,14 @@ def summarise(
     succeeded: list[bool | None] = []
     titles: list[int] = []
     off_catalog: list[int] = []
-    num_not_judged = num_skipped = 0
+    num_not_judged = num_skipped = num_noisy = 0
     for dialogue in dialogues:
         if dialogue.ending in FAULTS:
             num_skipped += 1
             continue
         keys.append((dialogue.scenario_key, dialogue.sample))
         endings.append(dialogue.ending)
+        num_noisy += len(dialogue.noisy_turns)
         num_turns.append(len(dialogue.turns))
         for role in Role:
             own = [turn for turn in dialogue.turns if turn.role is role]
@@ -101,6 +104,7 @@ def summarise(
         titles=tuple(titles[i] for i in order),
         off_catalog=tuple(off_catalog[i] for i in order),
         num_skipped=num_skipped,
+        num_noisy=num_noisy,
     )
 
 

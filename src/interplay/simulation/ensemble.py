@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from interplay.errors import ConfigError
-from interplay.simulation.agents import Agent, Speaker, drawn_name, noisy_turns_of, is_told_target
+from interplay.simulation.agents import Agent, Speaker, drawn_name, is_told_target, noisy_turns_of
 from interplay.types import Role, Turn, View, derive_seed
 
 NAME = "ensemble"
