@@ -10,11 +10,11 @@ import difflib
 import json
 import re
 import tomllib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal, TypeVar, get_args, get_origin
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, field_validator
 from pydantic_settings import (
     BaseSettings,
     CliApp,
@@ -44,6 +44,9 @@ def _without_secrets(spec: str) -> str:
 
 AgentSpec = Annotated[str, AfterValidator(_without_secrets)]
 """Who speaks: a trained model's path, "agenda", URL#MODEL, service:URL, ...: see docs/agents.md."""
+
+KvCache = Literal["model", "bfloat16"]
+"""The type in which a model in this process keeps keys and values: the one it computes in, or bfloat16."""
 
 
 class Section(BaseModel):
@@ -125,6 +128,15 @@ class ResumableOutput(Output):
     """Go on with an interrupted output at --out; refused when the config differs."""
 
 
+class EngineFlags(Config):
+    """How models in this process keep what they have read; see docs/backends.md."""
+
+    memory_gib: float | None = Field(default=None, gt=0)
+    """GiB for the key-value caches of a model in this process; by default half of what is free."""
+    kv_cache: KvCache = "model"
+    """Type of these caches: the one a model computes in, or bfloat16: half of float32's memory, faster on a CPU, not exact."""
+
+
 class SlotFlags(Config):
     """What a recommender may have beside its backbone; see docs/recommendation.md."""
 
@@ -143,7 +155,21 @@ class DataConfig(Output):
 
     positional = "corpus"
 
-    corpus: CliPositionalArg[Literal["agenda", "redial", "inspired", "opendialkg-movies", "opendialkg-books", "pearl", "run"]]
+    corpus: CliPositionalArg[
+        Literal[
+            "agenda",
+            "redial",
+            "inspired",
+            "opendialkg-movies",
+            "opendialkg-books",
+            "durecdial-movies",
+            "durecdial-music",
+            "cpcd",
+            "recquest",
+            "pearl",
+            "run",
+        ]
+    ]
     """Which corpus; "agenda" is made on the spot, "run" is an earlier Run."""
     source: Path | None = None
     """Directory of the corpus files; by default $INTERPLAY_DATA/CORPUS. A Run for "run"; not used by "agenda"."""
@@ -233,6 +259,10 @@ class TrainConfig(ResumableOutput):
     """ranker:PATH shows the recommender candidates before each of its turns (a ranker of the same data directory)."""
     num_candidates: int = Field(default=10, ge=1, le=50)
     """Candidates per turn, with --knowledge."""
+    cues: list[str] = []
+    """Tell the model beforehand how it is going to speak, as the logs do: all, or kinds (verbosity length ...); docs/control.md."""
+    cue_dropout: float = Field(default=0.15, ge=0, lt=1)
+    """Share of the conversations without any cue, and of the cues of the others that are left out; with --cues."""
     epochs: float = Field(default=2.0, gt=0)
     """Passes over the data."""
     max_steps: int | None = Field(default=None, ge=1)
@@ -262,6 +292,10 @@ class TrainConfig(ResumableOutput):
     tasks: UserTasks = UserTasks()
     tiny: TinyConfig = TinyConfig()
     lora: LoraSettings = LoraSettings()
+
+
+MOST_WORDS = 60
+"""Most words that a user turn can be asked to have."""
 
 
 class RewardWeights(Section):
@@ -305,7 +339,45 @@ class RewardSpec(Section):
     """Kinds of a target's attributes that count as its preferences (genre, decade, ...); all by default."""
 
 
-class SimulationFlags(ResumableOutput, SlotFlags):
+class ControlFlags(Section):
+    """What a user that was trained with cues is told; see docs/control.md."""
+
+    policy: Literal["learned", "none"] = "learned"
+    """Draw what nothing here fixes as it was among the people of the training data, or tell nothing else."""
+    length: list[int] = []
+    """Words of a user turn, 1 to 60; of several numbers each turn draws one (repeat a number to draw it more often)."""
+    tolerance: float | None = Field(default=None, ge=0, lt=1)
+    """Hold turns to their lengths by decoding: no end below, no further word above, give or take this share; by default not."""
+    intent: Literal["greeting", "disclose-goal", "feedback", "accept", "inquire", "chat", "give-up"] | None = None
+    """What every turn does; by default the model's own choice, whatever the policy."""
+    off_topic: Literal["no", "yes"] | None = None
+    """Whether turns are small talk."""
+    verbosity: Literal["terse", "medium", "wordy"] | None = None
+    """How much the user says throughout; by default, where lengths are given, as their mean is."""
+    patience: Literal["quick", "medium", "patient"] | None = None
+    """How long until the user accepts or gives up."""
+    openness: Literal["particular", "open"] | None = None
+    """Whether anything will do."""
+    indecision: Literal["decided", "undecided"] | None = None
+    """Whether the user knows what it wants."""
+    expertise: Literal["none", "some", "many"] | None = None
+    """How many items and names it knows."""
+
+    @field_validator("length")
+    @classmethod
+    def _are_told(cls, length: list[int]) -> list[int]:
+        if any(not 1 <= words <= MOST_WORDS for words in length):
+            raise ValueError(f"a user turn has 1 to {MOST_WORDS} words")
+        return length
+
+    @property
+    def fixed(self) -> dict[str, str]:
+        """The kinds of cues that are fixed to one value."""
+        values = self.model_dump(exclude={"policy", "length", "tolerance"}, exclude_none=True)
+        return {kind.replace("_", "-"): value for kind, value in values.items()}
+
+
+class SimulationFlags(ResumableOutput, SlotFlags, EngineFlags):
     """How conversations are held, whoever holds them."""
 
     split: Literal["train", "valid", "test"] = "test"
@@ -322,14 +394,13 @@ class SimulationFlags(ResumableOutput, SlotFlags):
     """Show a recommender that is no trained model the persona (a trained one sees what it was trained with)."""
     concurrency: int = Field(default=64, ge=1)
     """Conversations under way at once."""
-    memory_gib: float | None = Field(default=None, gt=0)
-    """GiB for the key-value caches of a model in this process; by default half of what is free."""
     seed: int = 0
     """Seed of the run; with the scenario and the sample it gives each conversation's own."""
     constrained: bool = True
     """Hold models to the format of a turn and to titles of the catalog; what can't be read all the same is asked for again."""
     exclude_rejected: bool = False
     """A constrained recommender names nothing again that the user has turned down."""
+    control: ControlFlags = ControlFlags()
     sampling: Sampling = Sampling()
 
 
@@ -519,7 +590,7 @@ class CompareConfig(Output):
     """Seed of resamples and permutations."""
 
 
-class EvaluateConfig(Output, SlotFlags):
+class EvaluateConfig(Output, SlotFlags, EngineFlags):
     """Measure an agent against logged conversations."""
 
     positional = "protocol"
@@ -552,8 +623,6 @@ class EvaluateConfig(Output, SlotFlags):
     """An encoder (path or hub id) for BERTScore in turns; without one it is not measured."""
     concurrency: int = Field(default=64, ge=1)
     """Conversations under way at once."""
-    memory_gib: float | None = Field(default=None, gt=0)
-    """GiB for the key-value caches of a model in this process; by default half of what is free."""
     seed: int = 0
     """Seed of sampling and of the bootstrap."""
     constrained: bool = True
@@ -601,6 +670,19 @@ class LeakageConfig(Config):
     """Replace an earlier output at --out."""
     seed: int = 0
     """Seed of the bootstrap."""
+
+
+class MultiturnConfig(Output):
+    """Conversations turn by turn: recall and preference coverage at each turn of the recommender, SRRR, RDL."""
+
+    positional = "runs"
+
+    runs: CliPositionalArg[list[Path]]
+    """Runs of simulated conversations, or outputs of interplay optimize (before and after)."""
+    num_turns: int = Field(default=5, ge=1)
+    """Turns of the recommender that are told apart."""
+    seed: int = 0
+    """Seed of the intervals."""
 
 
 class JudgeConfig(ResumableOutput):
@@ -773,7 +855,7 @@ class GoalsConfig(ResumableOutput):
     """Seed of a judge's questions and of the bootstrap."""
 
 
-class PersuasionConfig(ResumableOutput):
+class PersuasionConfig(ResumableOutput, EngineFlags):
     """Praise items that contradict what a user wants, and count how often it gives way."""
 
     user: AgentSpec
@@ -786,8 +868,6 @@ class PersuasionConfig(ResumableOutput):
     """Scenarios to use, from the front; all by default. Each is played up to three times."""
     concurrency: int = Field(default=64, ge=1)
     """Conversations under way at once."""
-    memory_gib: float | None = Field(default=None, gt=0)
-    """GiB for the key-value caches of a model in this process; by default half of what is free."""
     seed: int = 0
     """Seed of items, wording, conversations and the bootstrap."""
     constrained: bool = True
@@ -830,12 +910,12 @@ class TransferConfig(SimulationFlags):
 
 
 class ReportConfig(Output):
-    """One HTML page, and its tables as CSV and LaTeX, from Runs."""
+    """One HTML page, and its tables as CSV and LaTeX, from Runs or from the seeds of an optimisation."""
 
     positional = "runs"
 
     runs: CliPositionalArg[list[Path]]
-    """Runs, in the order of the columns."""
+    """Runs, in the order of the columns; or outputs of interplay optimize that differ in their seed alone."""
     table: list[Literal["interplay-1", "interplay-2", "zero-shot-redial"]] = []
     """Tables of papers to fill with the Runs, beside the published figures; printed as Markdown, written as LaTeX and CSV."""
     num_examples: int = Field(default=5, ge=0)
@@ -999,9 +1079,18 @@ def parse_config(config_class: type[ConfigT], args: Sequence[str], prog: str) ->
         raise ConfigError(f"{prog}: {_value_problem(error, _config_path(args))}") from None
 
 
+def _list_flags(model: type[BaseModel], prefix: str = "--") -> Iterator[str]:
+    for name, field in model.model_fields.items():
+        flag, inner = f"{prefix}{name.replace('_', '-')}", field.annotation
+        if get_origin(inner) is list:
+            yield flag
+        elif isinstance(inner, type) and issubclass(inner, BaseModel):
+            yield from _list_flags(inner, f"{flag}.")
+
+
 def _spread_lists(config_class: type[BaseModel], args: Sequence[str]) -> list[str]:
     """`--data a b` as `--data a --data b`, the form the settings library reads."""
-    lists = {f"--{n.replace('_', '-')}" for n, f in config_class.model_fields.items() if get_origin(f.annotation) is list}
+    lists = set(_list_flags(config_class))
     out: list[str] = []
     flag: str | None = None
     for arg in args:

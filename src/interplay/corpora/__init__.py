@@ -8,7 +8,7 @@ import os
 from collections.abc import Callable
 from pathlib import Path
 
-from interplay.corpora import inspired, opendialkg, pearl, redial, run
+from interplay.corpora import cpcd, durecdial, inspired, opendialkg, pearl, recquest, redial, run
 from interplay.corpora.annotators import Annotator, RuleAnnotator
 from interplay.corpora.assemble import Loaded, Tools
 from interplay.corpora.corpus import Corpus
@@ -25,6 +25,10 @@ LOADERS: dict[str, Loader] = {
     "inspired": inspired.load,
     "opendialkg-movies": opendialkg.load_movies,
     "opendialkg-books": opendialkg.load_books,
+    "durecdial-movies": durecdial.load_movies,
+    "durecdial-music": durecdial.load_music,
+    "cpcd": cpcd.load,
+    "recquest": recquest.load,
     "run": run.load,
 }
 """The corpora known by name."""
@@ -32,7 +36,12 @@ LOADERS: dict[str, Loader] = {
 DATA_VARIABLE = "INTERPLAY_DATA"
 """Environment variable: the directory that holds one directory per corpus, and `iard` for the tagger."""
 
-_FOLDERS = {"opendialkg-movies": "opendialkg", "opendialkg-books": "opendialkg"}
+_FOLDERS = {
+    "opendialkg-movies": "opendialkg",
+    "opendialkg-books": "opendialkg",
+    "durecdial-movies": "durecdial2_en",
+    "durecdial-music": "durecdial2_en",
+}
 _log = logging.getLogger(__name__)
 
 

@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from functools import cached_property
 
+from interplay.corpora.acts import acts_of
 from interplay.corpora.annotators import Annotation, Annotator, RuleAnnotator
 from interplay.corpora.corpus import Counts
 from interplay.corpora.endings import Closed, Wanted, close
@@ -45,6 +46,8 @@ class Conversation:
     opinions: dict[str, bool] = field(default_factory=dict)
     """Whether the user likes an item, by id, where the corpus tells."""
     recommender_id: str | None = None
+    recommender: str = "human"
+    """Name of the system that recommends, where it is no person."""
     known_items: tuple[KnownItem, ...] | None = None
     """The persona's known items where the corpus brings its own."""
     general_preferences: str | None = None
@@ -139,7 +142,7 @@ def assemble(name: str, conversations: Iterable[Conversation], catalog: Catalog,
         if target is not None and len(persona.target_attributes) < 2:
             counts.note("scenarios with a target and fewer than 2 attributes")
         scenarios.append(scenario)
-        dialogues.append(_dialogue(name, catalog, scenario, closed))
+        dialogues.append(_dialogue(name, catalog, scenario, closed, conversation.recommender))
     counts.dialogues_kept = len(dialogues)
     return Loaded(name, dialogues, scenarios, catalog, counts)
 
@@ -169,16 +172,16 @@ def _personas(
     return out
 
 
-def _dialogue(name: str, catalog: Catalog, scenario: Scenario, closed: Closed) -> Dialogue:
+def _dialogue(name: str, catalog: Catalog, scenario: Scenario, closed: Closed, recommender: str) -> Dialogue:
     return Dialogue(
         scenario_key=scenario.key,
         corpus=name,
         domain=catalog.domain.name,
         user="human",
-        recommender="human",
+        recommender=recommender,
         turns=tuple(
-            Turn(role=t.role, action=a, text=t.text, items=t.mentions, strategies=t.strategies, raw=t.raw)
-            for t, a in zip(closed.turns, closed.actions, strict=True)
+            Turn(role=t.role, action=a, acts=acts, text=t.text, items=t.mentions, strategies=t.strategies, raw=t.raw)
+            for t, a, acts in zip(closed.turns, closed.actions, acts_of(closed.turns, closed.actions), strict=True)
         ),
         ending=closed.ending,
     )
