@@ -542,6 +542,17 @@ def test_when_nothing_matches_it_says_so_and_proposes_something_close() -> None:
         ("I love my work and my school", set(), set()),
         ("something about work", {"work"}, set()),
         ("something by michael mann with al pacino", {"Michael Mann", "Al Pacino"}, set()),
+        ("crime isn't my thing", set(), {"crime"}),
+        ("crime isn\u2019t my thing today, I'd prefer drama", {"drama"}, {"crime"}),
+        ("a drama please, crime isn't for me", {"drama"}, {"crime"}),
+        ("crime movies really aren't my cup of tea but a western is", {"western"}, {"crime"}),
+        ("crime and horror aren't my thing", set(), {"crime", "horror"}),
+        ("Crime, horror and war are not for me.", set(), {"crime", "horror", "war"}),
+        ("crime isn't what I want I need a drama", {"drama"}, {"crime"}),
+        ("horror doesn't do it for me, something funny", {"funny"}, {"horror"}),
+        ("horror I can't stand, crime is fine", {"crime"}, {"horror"}),
+        ("I want a crime movie I don't like horror", {"crime"}, {"horror"}),
+        ("crime isn't my only interest", {"crime"}, set()),
         ("too dark, I want it feel good", {"feel-good"}, {"dark"}),
         ("an animated one, based on a true story", {"animation", "true story"}, set()),
     ],
@@ -554,6 +565,19 @@ def test_facets_are_read_from_text(text: str, wants: set[str], dislikes: set[str
 def test_somebody_who_directs_and_acts_is_read_by_the_word_before_the_name() -> None:
     assert INDEX.read("by Clint Eastwood").wants == (Facet("director", "Clint Eastwood"),)
     assert INDEX.read("with Clint Eastwood").wants == (Facet("cast", "Clint Eastwood"),)
+
+
+def test_a_user_who_turns_a_genre_down_behind_its_name_has_not_changed_its_mind() -> None:
+    view = view_of(SCENARIOS[0], Role.USER, with_persona=True)
+    goals = USER.begin(view, 1, "s").goals
+    other = next(v for v in INDEX.values("genre") if Facet("genre", v) not in goals)
+    offer = next(i for i in CATALOG if other in i.attributes["genre"])
+    wanted = next(g.value for g in goals if g.kind == "genre")
+    said = make_turn(Role.USER, Action.FEEDBACK, f"{other} isn't my thing today, I'd prefer {wanted}")
+    view = view.after(make_turn(Role.RECOMMENDER, Action.RECOMMEND, f"Try {TITLE}.", [offer]), said)
+    begun = USER.begin(view, 1, "s")
+    assert begun.goals == goals
+    assert not begun.has_changed_its_mind
 
 
 def test_words_inside_a_title_are_not_read() -> None:

@@ -62,6 +62,11 @@ ACTIONS: dict[Role, tuple[Action, ...]] = {
 }
 """The actions each role may take."""
 
+FURTHER_ACTS: dict[Role, tuple[Action, ...]] = {
+    role: tuple(a for a in actions if a not in (Action.ACCEPT, Action.GIVE_UP)) for role, actions in ACTIONS.items()
+}
+"""What a turn may do beside its action; to accept or to give up decides a turn."""
+
 
 class Ending(StrEnum):
     """Why a conversation ended: exactly one of these. The last two are faults, not outcomes, of the conversation's content."""
@@ -388,20 +393,23 @@ class Turn(Record):
     """One speaker's contribution, all consecutive messages joined.
 
     Raises:
-        ValueError: a mention lies outside the text, is empty, or overlaps its predecessor; the action is the other role's.
+        ValueError: a mention lies outside the text, is empty, or overlaps its predecessor; the action is the other role's;
+            an act is none of FURTHER_ACTS, is the action, or stands there twice.
     """
 
     role: Role
     action: Action
     text: str
+    acts: tuple[Action, ...] = Field(default=(), exclude_if=operator.not_)
+    """What the turn does beside its action, in the order of its sentences; left out of the JSON where empty."""
     items: tuple[Mention, ...] = ()
     """Titles in the text, in order."""
     strategies: tuple[str, ...] = ()
     """Sociable strategies of a recommender turn where the corpus labels them (INSPIRED)."""
     raw: tuple[str, ...] = ()
     """The source messages before merging, or the model's exact output."""
-    reasoning: Reasoning | None = None
-    """What a recommender that reasons wrote before it spoke; not part of what the user hears."""
+    reasoning: Reasoning | None = Field(default=None, exclude_if=operator.not_)
+    """What a recommender that reasons wrote before it spoke; not part of what the user hears. Left out of the JSON where None."""
     cues: Parts = Field(default=(), exclude_if=operator.not_)
     """What the speaker was told of this turn before it spoke: labels of what it says. Left out of the JSON where empty."""
 
@@ -415,6 +423,11 @@ class Turn(Record):
         if self.action not in ACTIONS[self.role]:
             accepted = ", ".join(ACTIONS[self.role])
             raise ValueError(f"{self.role} can't take the action {self.action.value!r}; accepted: {accepted}")
+        if self.acts:
+            left = [act for act in FURTHER_ACTS[self.role] if act is not self.action]
+            if len(set(self.acts)) < len(self.acts) or not set(self.acts) <= set(left):
+                given = ", ".join(self.acts)
+                raise ValueError(f"beside {self.action.value} a {self.role} may do each of {', '.join(left)} once, not {given}")
         if self.reasoning is not None and self.role is not Role.RECOMMENDER:
             raise ValueError(f"only a recommender's turn holds reasoning, not a {self.role}'s")
         return self
@@ -471,7 +484,7 @@ class Dialogue(Record):
     failure: Failure | None = None
     traits: Parts = Field(default=(), exclude_if=operator.not_)
     """What the simulated user was told of itself before the first turn. Left out of the JSON where empty."""
-    noisy_turns: tuple[int, ...] = ()
+    noisy_turns: tuple[int, ...] = Field(default=(), exclude_if=operator.not_)
     """Indexes of user turns whose verdict simulated noise has turned round (`simulation.noise`); no View holds this."""
 
     @property

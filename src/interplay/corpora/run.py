@@ -7,6 +7,7 @@ target of the new Scenario: that is what the persona led to here, whatever the h
 
 from pathlib import Path
 
+from interplay.corpora.acts import with_acts
 from interplay.corpora.assemble import MIN_TURNS, Loaded, Tools
 from interplay.corpora.corpus import Counts
 from interplay.errors import DataError, RunError
@@ -65,7 +66,7 @@ def load(source: Path, tools: Tools) -> Loaded:
         counts.note(f"ended {dialogue.ending.value}")
         new = _scenario(scenario, dialogue, accepted)
         out.append(new)
-        dialogues.append(dialogue.model_copy(update={"scenario_key": new.key, "sample": 0, "corpus": new.corpus}))
+        dialogues.append(with_acts(dialogue.model_copy(update={"scenario_key": new.key, "sample": 0, "corpus": new.corpus})))
     counts.dialogues_kept = len(dialogues)
     return Loaded("run", dialogues, out, catalog, counts)
 

@@ -127,6 +127,16 @@ def has_seen(text: str) -> bool:
     return _FEEDBACK.search(text) is not None
 
 
+def is_question(text: str) -> bool:
+    """Whether a text asks something, by a question mark or the word that it begins with."""
+    return _QUESTION.search(text) is not None
+
+
+def tells_wish(text: str) -> bool:
+    """Whether a user's text says what is wanted, by cue words."""
+    return _GOAL.search(text) is not None
+
+
 def has_thanks(text: str) -> bool:
     """Whether a text says thanks."""
     return _THANKS.search(text) is not None
@@ -370,8 +380,8 @@ class TrainedTagger:
 _IARD_TITLE = re.compile(r"@(\d+)\s*<([^<>]*)>")
 
 
-def read_iard(path: Path) -> tuple[list[list[Spoken]], list[list[Action]]]:
-    """The IARD conversations with one Action per turn.
+def iard_intents(path: Path) -> tuple[list[list[Spoken]], list[list[tuple[str, ...]]]]:
+    """The IARD conversations with all intents of every turn.
 
     Args:
         path: the JSON file, plain or gzip, or the directory that holds it.
@@ -382,24 +392,38 @@ def read_iard(path: Path) -> tuple[list[list[Spoken]], list[list[Action]]]:
     if path.is_dir():
         path = next((p for p in (path / IARD_FILE, path / f"{IARD_FILE}.gz") if p.is_file()), path / IARD_FILE)
     data = read_json(path)
-    dialogues, actions = [], []
+    dialogues, intents = [], []
     try:
         for record in data.values():
-            turns, gold = [], []
-            roles: set[Role] = set()
+            turns, own = [], []
             for turn in record["dialogue_info"].values():
                 role = Role.USER if turn["role"] == "seeker" else Role.RECOMMENDER
-                gold.append(intents_to_action(role, turn["sub-intent/action"], first=role not in roles))
+                own.append(tuple(turn["sub-intent/action"]))
                 turns.append(_iard_turn(role, turn["utterance_text"]))
-                roles.add(role)
             dialogues.append(turns)
-            actions.append(gold)
+            intents.append(own)
     except (AttributeError, KeyError, TypeError) as error:
         raise DataError(
             f"{path}: not the IARD file: expected a map of conversations with dialogue_info, role, utterance_text and "
             f"sub-intent/action ({type(error).__name__}: {error})"
         ) from None
-    return dialogues, actions
+    return dialogues, intents
+
+
+def read_iard(path: Path) -> tuple[list[list[Spoken]], list[list[Action]]]:
+    """The IARD conversations with one Action per turn. Arguments and errors as `iard_intents`."""
+    dialogues, intents = iard_intents(path)
+    return dialogues, [actions_of_intents(turns, own) for turns, own in zip(dialogues, intents, strict=True)]
+
+
+def actions_of_intents(turns: Sequence[Spoken], intents: Sequence[Iterable[str]]) -> list[Action]:
+    """The deciding Action of every turn of a conversation, by `intents_to_action`."""
+    roles: set[Role] = set()
+    actions = []
+    for turn, own in zip(turns, intents, strict=True):
+        actions.append(intents_to_action(turn.role, own, first=turn.role not in roles))
+        roles.add(turn.role)
+    return actions
 
 
 def _iard_turn(role: Role, source: str) -> Spoken:

@@ -72,6 +72,41 @@ _FRESH_STARTS = frozenset(
 )
 _THEME_CUES = frozenset(["about", "around", "involving", "featuring", "with", "theme", "themes", "based"])
 _THEME_NOUNS = frozenset(["movie", "movies", "film", "films", "story", "stories", "theme", "themes", "plot"])
+_LINKS = frozenset(["and", "or", "nor"])
+_FILLERS = frozenset(
+    [
+        *_THEME_NOUNS,
+        "genre",
+        "genres",
+        "stuff",
+        "thing",
+        "things",
+        "one",
+        "ones",
+        "flick",
+        "flicks",
+        "just",
+        "really",
+        "definitely",
+        "usually",
+        "honestly",
+        "today",
+        "tonight",
+    ]
+)
+"""Words that may stand between a facet and the negation that is meant for it."""
+_NOT_AFTER = re.compile(
+    r"(?:is|are|ai|was|were)(?: ?nt| not| never| no longer) (?:really |exactly |quite |usually |so much |necessarily )*"
+    r"(?:my (?!only\b|main\b|first\b)\w+(?: of \w+)?|for (?:me|us)\b|doing it for \w+|up my \w+"
+    r"|(?:what|something) (?:i|im|ive|we|were) (?:am |was |had |really )*(?:want|wanted|like|enjoy|need|needed|prefer|meant|"
+    r"asked for|looking for|hoping for|after|into|in mind|in the mood for|feel like)\b)"
+    r"|(?:do|does|did) ?(?:nt|not) (?:really |quite |usually )*"
+    r"(?:do (?:it|much) for \w+|interest \w+|appeal(?: to \w+)?|excite \w+|work for \w+|grab \w+)"
+    r"|(?:i|we) (?:really |just |usually )*(?:(?:do|could|would) ?(?:nt|not)|cant|can ?not|wont|never) (?:really |ever )*"
+    r"(?:like|enjoy|want|watch|stand|care for|get into|do)(?: much| at all| anymore| today| tonight)*(?= [.,;!?()]|$)"
+    r"|(?:i|we) (?:can|could) (?:do|live) without(?= [.,;!?()]|$)"
+)
+"""A negation behind what it is meant for ("crime isn't my thing", "horror I can't stand"), in words as `read` has them."""
 _NEWER = ("too old", "newer", "more recent", "more modern", "old for me", "older than i")
 _OLDER = ("too new", "too recent", "older", "more classic", "new for me", "newer than i")
 
@@ -191,13 +226,18 @@ class FacetIndex:
         wants: dict[Facet, None] = {}
         dislikes: dict[Facet, None] = {}
         negated, i = False, 0
+        turned_down = 0
         while i < len(tokens):
             token = tokens[i]
             facets, length = self._longest(tokens, i)
             facets = [f for f in facets if f.kind != "theme" or asked == "theme" or _theme_is_meant(tokens, i, length)]
             if facets:
-                (dislikes if negated else wants).update(dict.fromkeys(facets))
+                turned_down = max(turned_down, self._negation_after(tokens, i))
+                (dislikes if negated or i < turned_down else wants).update(dict.fromkeys(facets))
                 i += length
+                continue
+            if i < turned_down:
+                i += 1
                 continue
             if token in _CUTS or token in _FRESH_STARTS:
                 negated = False
@@ -211,6 +251,22 @@ class FacetIndex:
             newer=any(cue in flat for cue in _NEWER),
             older=any(cue in flat for cue in _OLDER),
         )
+
+    def _negation_after(self, tokens: list[str], start: int) -> int:
+        """Where the words end that turn down the facet at `start`, and what is named together with it; 0 where none do."""
+        # In a list that begins a sentence commas link too; elsewhere a comma may end a wish: "a drama, crime isn't my thing".
+        begins = start == 0 or tokens[start - 1] in ".;!?"
+        i = start
+        while i < len(tokens):
+            facets, length = self._longest(tokens, i)
+            if facets:
+                i += length
+            elif tokens[i] in _LINKS or tokens[i] in _FILLERS or (begins and tokens[i] == ","):
+                i += 1
+            else:
+                break
+        match = _NOT_AFTER.match(" ".join(tokens[i:]))
+        return 0 if match is None else i + len(match[0].split())
 
     def _longest(self, tokens: list[str], start: int) -> tuple[list[Facet], int]:
         for length in range(min(_LONGEST, len(tokens) - start), 0, -1):
