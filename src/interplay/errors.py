@@ -111,6 +111,12 @@ class FormatError(InterplayError):
         "empty-title",
         "stray-tag",
         "cut-off",
+        "no-reasoning",
+        "no-ranking",
+        "no-score",
+        "unknown-candidate",
+        "empty-text",
+        "stray-text",
     )
 
     def __init__(self, reason: str, raw: str) -> None:

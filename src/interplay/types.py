@@ -409,7 +409,7 @@ class Turn(Record):
     raw: tuple[str, ...] = ()
     """The source messages before merging, or the model's exact output."""
     reasoning: Reasoning | None = Field(default=None, exclude_if=operator.not_)
-    """What a recommender that reasons wrote before it spoke; not part of what the user hears. Left out of the JSON where None."""
+    """What a recommender that reasons wrote before it spoke; the user does not hear it. Left out of the JSON where None."""
     cues: Parts = Field(default=(), exclude_if=operator.not_)
     """What the speaker was told of this turn before it spoke: labels of what it says. Left out of the JSON where empty."""
 

@@ -13,8 +13,9 @@ from string import Template
 from typing import Literal, NamedTuple
 
 from interplay.formats.parsing import events_of_text, parse_turn, text_of_turn
+from interplay.formats.reasoning import parse_reasoned_turn, reasoned_events_of_text, text_of_reasoned_turn
 from interplay.formats.tags import END_OF_TURN, action_tag, title_tags
-from interplay.types import ACTIONS, Action, Domain, Role, Turn, View
+from interplay.types import ACTIONS, Action, Advice, Domain, Role, Turn, View
 
 
 @dataclass(slots=True, frozen=True)
@@ -38,6 +39,8 @@ class ChatPrompt:
     target_attributes: bool = False
     told_targets: bool = False
     """The title of the target: leakage by construction."""
+    reasoning: bool = False
+    """The model writes its reasoning and a ranked list before each turn (`formats.reasoning`)."""
 
 
 PROMPTS: dict[Role, dict[str, ChatPrompt]] = {
@@ -73,9 +76,20 @@ PROMPTS: dict[Role, dict[str, ChatPrompt]] = {
             general_preferences=True,
             known_items=True,
         ),
+        "reasoning": ChatPrompt(
+            "recommender-reasoning.txt",
+            "SMTPO (arXiv 2604.03671): five stages of reasoning and a ranked list before each reply; wording ours",
+            general_preferences=True,
+            known_items=True,
+            reasoning=True,
+        ),
     },
 }
 """The prompts of each role by name; the first is the default."""
+
+
+LIST_LENGTH = 10
+"""Titles of a ranked list, unless something else is asked for (SMTPO: ten)."""
 
 
 def default_prompt(role: Role) -> str:
@@ -113,16 +127,29 @@ class ChatFormat:
         prompt: name of a prompt of the role that will speak (`PROMPTS`); None: the role's default.
         examples: gives moments of logs for a View, shown at the end of the system prompt. A user is shown them without
             titles, since any of these could be the one that is hidden from it.
+        list_length: titles that a recommender that reasons is asked to rank.
     """
 
     stop_text = (END_OF_TURN,)
 
     def __init__(
-        self, domain: Domain, prompt: str | None = None, *, examples: Callable[[View], Sequence[Example]] | None = None
+        self,
+        domain: Domain,
+        prompt: str | None = None,
+        *,
+        examples: Callable[[View], Sequence[Example]] | None = None,
+        list_length: int = LIST_LENGTH,
     ) -> None:
         self.domain = domain
+        self.list_length = list_length
         self.prompt = prompt
         self.examples = examples
+
+    @property
+    def reasoning(self) -> bool:
+        """Whether a recommender reasons before each turn."""
+        prompt = PROMPTS[Role.RECOMMENDER].get(self.prompt or "")
+        return prompt is not None and prompt.reasoning
 
     def messages(self, view: View) -> tuple[ChatMessage, ...]:
         """The prompt for `view.role`'s next turn."""
@@ -136,7 +163,8 @@ class ChatFormat:
             out.append(ChatMessage("user", _prompt("opening.txt").substitute().strip()))
         for turn in view.turns:
             if turn.role is view.role:
-                out.append(ChatMessage("assistant", text_of_turn(turn, self.domain)))
+                spell = text_of_reasoned_turn if self.reasoning else text_of_turn
+                out.append(ChatMessage("assistant", spell(turn, self.domain)))
             else:
                 out.append(ChatMessage("user", turn.text))
         advice = self._advice(view)
@@ -153,7 +181,9 @@ class ChatFormat:
         for advice in view.advice:
             if advice.turn == len(view.turns):
                 if advice.candidates:
-                    lines = "\n".join(f"- {title}" for title in advice.candidates)
+                    shown = advice.attributes or ((),) * len(advice.candidates)
+                    pairs = zip(advice.candidates, shown, strict=True)
+                    lines = "\n".join(f"- {title}: {', '.join(values)}" if values else f"- {title}" for title, values in pairs)
                     parts.append(_prompt("candidates.txt").substitute(plural=self.domain.plural, candidates=lines).strip())
                 if advice.action is not None:
                     parts.append(_prompt("guidance.txt").substitute(action=advice.action.value).strip())
@@ -191,16 +221,25 @@ class ChatFormat:
                 opening=opening,
                 closing=closing,
                 example_action=action_tag(example_action).strip("<>"),
+                list_length=self.list_length,
             )
             .strip()
         )
 
-    def parse(self, text: str, role: Role) -> Turn:
+    def parse(self, text: str, role: Role, advice: Advice | None = None) -> Turn:
         """The Turn that a reply spells.
 
+        Args:
+            text: the reply.
+            role: who spoke.
+            advice: what a recommender that reasons was told for this turn; its candidates are kept in the reasoning.
+
         Raises:
-            FormatError: see `parsing.parse_turn`.
+            FormatError: see `parsing.parse_turn` and, of a recommender that reasons, `reasoning.parse_reasoning`.
         """
+        if self.reasoning and role is Role.RECOMMENDER:
+            events = reasoned_events_of_text(text, self.domain)
+            return parse_reasoned_turn(events, role, self.domain, text, () if advice is None else advice.candidates)
         return parse_turn(events_of_text(text, self.domain), role, self.domain, text)
 
 

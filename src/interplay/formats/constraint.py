@@ -3,6 +3,8 @@
     turn = <action> NAME </action> <response> body </response>
     body = (text | <movie_title> title </movie_title>)*, not blank
 
+or, of a user that was trained to leave so, the one token <end>.
+
 A turn drawn under it always parses, names titles of the catalog only, and is complete within the tokens it may have: a
 title is opened and followed only where it can still be closed, and the end is forced with the last token. Implements
 `interplay.constraints`; knows nothing of backends.
@@ -80,7 +82,9 @@ class TurnGrammar:
         names = tuple(form.tag_id(action_tag(action)) for action in ACTIONS[role])
         self.actions = {a: Allowed(np.array([n], dtype=np.int64), only=True) for a, n in zip(ACTIONS[role], names, strict=True)}
         """What the second token may be when the action is given."""
-        frame = (form.tag_id(ACTION_OPEN),), names, (form.tag_id(ACTION_CLOSE),), (form.tag_id(RESPONSE_OPEN),)
+        self.leave = form.end if role is Role.USER else None
+        leave = () if self.leave is None else (self.leave,)
+        frame = (form.tag_id(ACTION_OPEN), *leave), names, (form.tag_id(ACTION_CLOSE),), (form.tag_id(RESPONSE_OPEN),)
         self.frame = tuple(Allowed(np.array(ids, dtype=np.int64), only=True) for ids in frame)
         """What the first four tokens may be."""
 
@@ -252,7 +256,7 @@ class TurnState:
             case at:
                 if index not in (self._action if at is _At.ACTION else grammar.frame[at]).ids:
                     raise ValueError(f"token {index} can't be number {at} of a turn")
-                self._at = _At(at + 1)
+                self._at = _At.END if index == grammar.leave else _At(at + 1)
 
     def _is_text(self, index: int) -> bool:
         return 0 <= index < len(self._grammar.is_text) and bool(self._grammar.is_text[index])

@@ -9,8 +9,17 @@ from collections.abc import Collection
 from interplay.formats.tags import (
     ACTION_CLOSE,
     ACTION_OPEN,
+    BECAUSE,
     END_OF_TURN,
+    HAS,
+    IS,
+    MATCH,
+    RANKING,
+    REASONING_CLOSE,
+    REASONING_OPEN,
     RESPONSE_OPEN,
+    SCORES,
+    WANTS,
     action_tag,
     structural_tags,
     title_tags,
@@ -24,7 +33,15 @@ _BLANKS = r"\x09-\x0d\x1c-\x20\x85\xa0\u1680\u2000-\u200a\u2028\u2029\u202f\u205
 """What `str.strip` takes for white space, as the inside of a character class."""
 
 
-def gbnf(role: Role, domain: Domain, titles: Collection[str] | None = None, action: Action | None = None) -> str:
+def gbnf(
+    role: Role,
+    domain: Domain,
+    titles: Collection[str] | None = None,
+    action: Action | None = None,
+    *,
+    list_length: int = 0,
+    candidates: Collection[str] = (),
+) -> str:
     """The grammar of one turn, root rule "root".
 
     Args:
@@ -34,18 +51,23 @@ def gbnf(role: Role, domain: Domain, titles: Collection[str] | None = None, acti
             that is not blank. Titles that hold a structural tag are left out: they could not be read back. With none left
             no title can be named.
         action: the one that the turn must take; by default any of the role's.
+        list_length: titles of the list of a recommender that reasons (`formats.reasoning`); 0: it does not reason. That the
+            titles are distinct is not in the grammar, which would have to write out every order of them.
+        candidates: what its list is chosen from; empty: what may be named.
     """
     opening, closing = title_tags(domain)
     actions = " | ".join(_literal(action_tag(a)) for a in (ACTIONS[role] if action is None else (action,)))
+    root = "turn" if list_length else "root"
     rules = [
-        f"root ::= {_literal(ACTION_OPEN)} action {_literal(ACTION_CLOSE + RESPONSE_OPEN)} body {_literal(END_OF_TURN)}",
+        f"{root} ::= {_literal(ACTION_OPEN)} action {_literal(ACTION_CLOSE + RESPONSE_OPEN)} body {_literal(END_OF_TURN)}",
         f"action ::= {actions}",
         f"words ::= [{_BLANKS}]* [^<{_BLANKS}] [^<]*",
     ]
     known = None
     if titles is not None and len(titles) <= MOST_TITLES:
-        tag = re.compile("|".join(map(re.escape, structural_tags(domain, notes=True))), re.IGNORECASE)
-        known = sorted({title.strip() for title in titles if not tag.search(title)} - {""})
+        known = _writable(titles, domain)
+    if list_length:
+        rules += _reasoning_rules(domain, known, _writable(candidates, domain), list_length)
     if known == []:
         return "\n".join([*rules, "body ::= words"]) + "\n"
     # Stretches of text are followed by a "<" or nothing: no two ways to read one turn, also for engines that first cut the
@@ -60,6 +82,35 @@ def gbnf(role: Role, domain: Domain, titles: Collection[str] | None = None, acti
     if known:
         rules.append(f"known ::= {' | '.join(map(_literal, known))}")
     return "\n".join(rules) + "\n"
+
+
+def _writable(titles: Collection[str], domain: Domain) -> list[str]:
+    tag = re.compile("|".join(map(re.escape, structural_tags(domain, notes=True, reasoning=True))), re.IGNORECASE)
+    return sorted({title.strip() for title in titles if not tag.search(title)} - {""})
+
+
+def _reasoning_rules(domain: Domain, known: list[str] | None, candidates: list[str], list_length: int) -> list[str]:
+    opening, closing = title_tags(domain)
+    choices = candidates or known
+    places = min(list_length, len(choices)) if choices is not None else list_length
+    what = "words" if choices is None else "(" + " | ".join(map(_literal, choices)) + ")"
+    refs = " ".join(["ref"] * places) if choices != [] else ""
+    reasoning = [f"{_literal(REASONING_OPEN)} wants* match*" if refs else f"{_literal(REASONING_OPEN)} wants*"]
+    reasoning += [f"{_literal(RANKING)} {refs}".strip(), f"because? {_literal(REASONING_CLOSE)}"]
+    rules = [
+        "root ::= reasoning turn",
+        f"reasoning ::= {' '.join(reasoning)}",
+        f"wants ::= {_literal(WANTS)} words {_literal(IS)} words",
+        f"because ::= {_literal(BECAUSE)} words",
+    ]
+    if refs:
+        scores = " | ".join(map(_literal, SCORES))
+        rules += [
+            f"match ::= {_literal(MATCH)} ref has* ({scores})",
+            f"has ::= {_literal(HAS)} words",
+            f"ref ::= {_literal(opening)} {what} {_literal(closing)}",
+        ]
+    return rules
 
 
 def _literal(text: str) -> str:

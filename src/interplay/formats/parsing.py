@@ -3,6 +3,9 @@
     turn     = "<action>" "<NAME>" "</action>" "<response>" body "</response>"
     body     = (text | "<movie_title>" text "</movie_title>")*
 
+A user that was trained on flipped conversations may say "<end>" instead: it leaves without a word, which is a `give-up`
+(an accept ends the conversation by itself, so nobody who has accepted is asked again).
+
 White space between tags does not matter. Text of chat models is forgiven more (`events_of_text`): prose before the
 first tag, a code fence, the action's name without angle brackets, and a missing `</response>` at the very end.
 Whatever can't be read raises a FormatError that keeps the raw output; nothing is guessed.
@@ -16,6 +19,7 @@ from interplay.errors import FormatError
 from interplay.formats.tags import (
     ACTION_CLOSE,
     ACTION_OPEN,
+    END,
     END_OF_TURN,
     RESPONSE_OPEN,
     action_tag,
@@ -73,6 +77,8 @@ def parse_turn(events: Sequence[Event], role: Role, domain: Domain, raw: str) ->
     rest = [e for e in events if e.is_tag or e.value.strip()]
     if not rest:
         raise FormatError("empty-output", raw)
+    if role is Role.USER and rest == [Event(True, END)]:
+        return Turn(role=role, action=Action.GIVE_UP, text="", raw=(raw,))
     if rest[0] != Event(True, ACTION_OPEN):
         raise FormatError("no-action", raw)
     if len(rest) < 2:

@@ -10,7 +10,8 @@ from dataclasses import dataclass, replace
 from typing import Protocol
 
 from interplay.simulation.guidance import Guidance
-from interplay.types import Advice, Catalog, Role, Turn, View, derive_seed
+from interplay.simulation.reasoning import Reasoner
+from interplay.types import Action, Advice, Catalog, Role, Turn, View, derive_seed
 
 NUM_CANDIDATES = 10
 """Candidates per turn, unless a trained model's card says otherwise."""
@@ -40,6 +41,12 @@ class Knowledge:
     catalog: Catalog
     """What the ids mean."""
     num_candidates: int = NUM_CANDIDATES
+    reasoner: Reasoner | None = None
+    """For a recommender that reasons: what is shown beside candidates, and what stands before turns that it has not spoken."""
+
+    def advice(self, view: View, number: int, action: Action | None = None) -> Advice:
+        """Advice for turn `number`, the one after those of the View."""
+        return self._advice(number, self.candidates(view), action)
 
     def candidates(self, view: View) -> tuple[str, ...]:
         """Titles for the turn after those of the View, best first."""
@@ -62,8 +69,11 @@ class Knowledge:
         found, num_seen = self.ranker.top_held_out(contexts, self.num_candidates, excluded=excluded)
         out: list[tuple[Advice, ...]] = [()] * len(views)
         for (n, index), ids in zip(places, found, strict=True):
-            out[n] = (*out[n], Advice(index, self._titles(ids)))
+            out[n] = (*out[n], self._advice(index, self._titles(ids)))
         return out, len(places), num_seen
+
+    def _advice(self, number: int, titles: tuple[str, ...], action: Action | None = None) -> Advice:
+        return Advice(number, titles, action, () if self.reasoner is None else self.reasoner.attributes(titles))
 
     def _titles(self, ids: Sequence[str]) -> tuple[str, ...]:
         # Two items may be written alike; a model could not tell them apart.
@@ -84,14 +94,18 @@ class Slots:
     def advise_past(self, view: View) -> View:
         """The View with candidates before those of its own turns that have none yet, where the model is shown candidates.
 
-        A model has seen candidates before each of its turns in training; turns of a log come without.
+        A model has seen candidates before each of its turns in training, and its own reasoning where it reasons; turns of a
+        log come without.
         """
         if not self.in_view:
             return view
         advised = {a.turn for a in view.advice}
         missing = [n for n, turn in enumerate(view.turns) if turn.role is view.role and n not in advised]
-        found = [Advice(n, self._candidates(replace(view, turns=view.turns[:n]))) for n in missing]
-        return replace(view, advice=tuple(sorted((*view.advice, *found), key=lambda a: a.turn)))
+        found = [self._advice(replace(view, turns=view.turns[:n]), n) for n in missing]
+        advice = tuple(sorted((*view.advice, *found), key=lambda a: a.turn))
+        reasoner = None if self.knowledge is None else self.knowledge.reasoner
+        turns = view.turns if reasoner is None else reasoner.fill(view.turns, view.role, advice)
+        return replace(view, advice=advice, turns=turns)
 
     def advise(self, view: View, seed: int) -> Advice:
         """Advice for the turn after those of the View.
@@ -102,14 +116,14 @@ class Slots:
         """
         number = len(view.turns)
         action = None if self.guidance is None else self.guidance.action(view, derive_seed(seed, "guidance", number))
-        return Advice(number, self._candidates(view), action)
+        return self._advice(view, number, action)
 
     def shown(self, advice: Advice) -> Advice:
         """What the model's View gets of the advice."""
-        return advice if self.in_view else replace(advice, candidates=())
+        return advice if self.in_view else replace(advice, candidates=(), attributes=())
 
-    def _candidates(self, view: View) -> tuple[str, ...]:
-        return () if self.knowledge is None else self.knowledge.candidates(view)
+    def _advice(self, view: View, number: int, action: Action | None = None) -> Advice:
+        return Advice(number, (), action) if self.knowledge is None else self.knowledge.advice(view, number, action)
 
 
 def _known(view: View) -> set[str]:
