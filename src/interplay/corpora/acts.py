@@ -26,22 +26,46 @@ from interplay.corpora.tagger import (
 )
 from interplay.types import FURTHER_ACTS, Action, Dialogue, Role
 
-_SMALL_TALK = re.compile(
-    r"\b(?:how(?:'s| is| are| was| have)? (?:it going|you(?:r)?(?: (?:day|night|evening|weekend|been|doing))?"
-    r"(?: today| tonight)?|things|life)\b|what'?s up|nice to (?:meet|chat|talk)|(?:nice|great|good|lovely|fun) (?:meeting|talking|chatting)"
-    r"|have a (?:\w+ )?(?:day|night|evening|one|weekend|time)|enjoy (?:your|the) (?:day|night|evening|weekend)"
-    r"|(?:good ?)?bye\b|see you|take care|you too\b|my name is|where (?:are you from|do you live)|i live in|i'?m from"
-    r"|weather|raining|snowing|sunny|(?:my|this|last|the) (?:weekend|holidays?|vacation)|day off|(?:at|from|my) work"
-    r"|my job|homework"
-    r"|my (?:wife|husband|kids?|sons?|daughters?|mom|mum|dad|sister|brother|girlfriend|boyfriend|friends?|partner|dog|cat)\b"
-    r"|popcorn|(?:long|busy|hard|rough) (?:day|week)|movie night|date night|l(?:ol|mao)\b|(?:ha){2,}|he(?:he)+|same here)",
-    re.IGNORECASE,
+
+def _any_of(*phrases: str) -> re.Pattern[str]:
+    return re.compile(rf"(?<!\w)(?:{'|'.join(phrases)})(?!\w)", re.IGNORECASE)
+
+
+_SMALL_TALK = _any_of(
+    r"how(?:'s| is| are| was| have)? (?:it going|things|life|you(?:r)?(?: (?:day|night|evening|weekend|been|doing))?)",
+    r"what'?s up|nice to (?:meet|chat|talk)|(?:nice|great|good|lovely|fun) (?:meeting|talking|chatting)",
+    r"have a (?:\w+ )?(?:day|night|evening|one|weekend|time)|enjoy (?:your|the) (?:day|night|evening|weekend)",
+    r"(?:good ?)?bye|see you|take care|you too|my name is|where (?:are you from|do you live)|i live in|i'?m from",
+    r"weather|raining|snowing|sunny|(?:my|this|last|the) (?:weekend|holidays?|vacation)|day off|popcorn|homework",
+    r"(?:at|from|my) work|my job|(?:long|busy|hard|rough) (?:day|week)|movie night|date night|same here",
+    r"my (?:wife|husband|kids?|sons?|daughters?|mom|mum|dad|sister|brother|girlfriend|boyfriend|friends?|partner|dog|cat)",
+    r"l(?:ol|mao)|(?:ha){2,}h?|he(?:he)+",
 )
-_LIKES_IT = re.compile(
-    r"\b(?:i|we) (?:really |also |do |absolutely |did )*(?:like|love|enjoy)(?:d)? (?:that|this|it|them|those|both)\b"
-    r"|\b(?:that|it)(?:'s| is| was) (?:\w+ )?(?:good|great|awesome|amazing|a classic|one of my)\b|\bheard of (?:it|that)\b",
-    re.IGNORECASE,
+_LIKES_IT = _any_of(
+    r"(?:i|we) (?:really |also |do |absolutely |did )*(?:like|love|enjoy)d? (?:that|this|it|them|those|both)",
+    r"(?:that|it)(?:'s| is| was) (?:\w+ )?(?:good|great|awesome|amazing|a classic|one of my)",
 )
+_ASKS_FOR_MORE = _any_of(
+    r"(?:do|would|can|could|have|got|will) (?:you|i|we)(?: (?:possibly|please|maybe|also))?"
+    r" (?:have|get|got|help|think of|find|give|name|show|know of|know any|point|tell me (?:a|some|another))",
+    r"(?:any|some|an)(?:thing)? (?:\w+ )?(?:else|others?|ideas?|suggestions?|recommendations?|tips|like (?:that|this)|along)",
+    r"(?:how|what) about|what (?:else|do you (?:have|suggest))|recommendations?",
+)
+_ASKS_ABOUT_OFFER = _any_of(
+    r"have you (?:ever )?(?:seen|read|watched|heard)|did you (?:see|like|watch|enjoy)|what do you think|interested",
+    r"(?:do|does) (?:that|it|this|these|those|either|any)(?: of (?:those|these))? (?:sound|interest|work|help|appeal)",
+    r"sounds? good|would (?:you|that|it)|do you (?:think|know|like (?:it|that|this))|how (?:about|does)|what about",
+    r"want to (?:try|give|see|watch)|shall we|could that",
+)
+_IS = r"(?:'s| is| was| are| were) (?:\w+ ){0,3}?"
+_EXPLAINS = _any_of(
+    r"star(?:s|red|ring|rs)|directed|the cast|based on|plot|story|sequel|prequel|remake|set in|came out|reviews?|rated|won",
+    rf"(?:it|that|this|one|they|movie|film)?{_IS}(?:a|an|another|about|really|very|pretty|so|super|great|good|funny|amazing)",
+    rf"(?:it|that|this|one|they|movie|film)?{_IS}(?:awesome|hilarious|excellent|classic|scary|cute|sad|nice|popular|fun|best)",
+    rf"(?:it|that|this|one|they|movie|film)?{_IS}(?:interesting|favou?rite)|(?:it|he|she) has|about (?:a|an|the|two|how|this)",
+    r"(?:you|they|kids) (?:will|would|might|may|'ll) (?:\w+ )?(?:like|love|enjoy|laugh|cry)|oscars?",
+)
+"""What is said of an item with an offer."""
 
 
 def acts_of(turns: Sequence[Spoken], actions: Sequence[Action]) -> list[tuple[Action, ...]]:
@@ -64,16 +88,15 @@ def acts_of(turns: Sequence[Spoken], actions: Sequence[Action]) -> list[tuple[Ac
             text = turn.text[start:end]
             new = {thing for at, thing in named if start <= at < end} - known
             if index < 2 and is_only_greeting(text):
-                act: Action | None = Action.GREETING
+                acts: tuple[Action, ...] = (Action.GREETING,)
             elif _SMALL_TALK.search(text) and not new and not tells_wish(text):
-                act = Action.CHAT
+                acts = (Action.CHAT,)
             elif turn.role is Role.USER:
-                act = _user(text, offered=offered, by_name=bool(new))
+                acts = _user(text, action, offered=offered, by_name=bool(new))
             else:
-                act = _recommender(text, names_new=bool(new), answers=asked and not number)
+                acts = _recommender(text, action, names_new=bool(new), answers=asked and not number)
             known |= new
-            if act is not None and act is not action and act in FURTHER_ACTS[turn.role]:
-                found[act] = None
+            found |= {act: None for act in acts if act is not action and act in FURTHER_ACTS[turn.role]}
         out.append(tuple(found))
         if turn.role is Role.USER:
             asked = Action.INQUIRE in (action, *found)
@@ -82,24 +105,26 @@ def acts_of(turns: Sequence[Spoken], actions: Sequence[Action]) -> list[tuple[Ac
     return out
 
 
-def _user(text: str, *, offered: bool, by_name: bool) -> Action | None:
-    if offered and (is_rejection(text) or _LIKES_IT.search(text)):
-        return Action.FEEDBACK
-    if is_question(text) and not tells_wish(text):
-        return Action.INQUIRE
-    if offered and not by_name and (has_seen(text) or is_acceptance(text)):
-        return Action.FEEDBACK
-    if tells_wish(text):
-        return Action.DISCLOSE_GOAL
-    return None
+def _user(text: str, action: Action, *, offered: bool, by_name: bool) -> tuple[Action, ...]:
+    judges = offered and action is not Action.ACCEPT  # to accept is the verdict
+    if judges and (is_rejection(text) or _LIKES_IT.search(text)):
+        return (Action.FEEDBACK,)
+    if tells_wish(text) or (is_question(text) and _ASKS_FOR_MORE.search(text)):
+        seen = judges and not by_name and has_seen(text)
+        return (Action.FEEDBACK,) if seen else (Action.DISCLOSE_GOAL,)
+    if text.rstrip().endswith("?"):
+        return (Action.INQUIRE,)
+    return (Action.FEEDBACK,) if judges and not by_name and (has_seen(text) or is_acceptance(text)) else ()
 
 
-def _recommender(text: str, *, names_new: bool, answers: bool) -> Action | None:
+def _recommender(text: str, action: Action, *, names_new: bool, answers: bool) -> tuple[Action, ...]:
+    explains = (Action.ANSWER,) if action is Action.RECOMMEND and _EXPLAINS.search(text) else ()
     if names_new:
-        return Action.RECOMMEND
-    if is_question(text):
-        return Action.INQUIRE
-    return Action.ANSWER if answers and not has_thanks(text) else None
+        return (Action.RECOMMEND, *explains)
+    if "?" in text:
+        about_offer = action is Action.RECOMMEND and _ASKS_ABOUT_OFFER.search(text)
+        return () if about_offer else (Action.INQUIRE,)
+    return (Action.ANSWER,) if explains or (answers and len(text.split()) > 2 and not has_thanks(text)) else ()
 
 
 def with_acts(dialogue: Dialogue) -> Dialogue:
