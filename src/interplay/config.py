@@ -228,8 +228,10 @@ class UserTasks(Section):
     """From the history, the attributes of the gold item."""
     target: float = Field(default=0.0, ge=0, allow_inf_nan=False)
     """From the history and some titles, the gold item's."""
+    num_lists: int = Field(default=4, ge=1, le=20)
+    """Lists in a row of the feedback task at most, one after the other; an accept ends the row."""
     num_shown: int = Field(default=3, ge=1, le=20)
-    """Titles on a list of the feedback task at most; each list draws its length."""
+    """Titles on a list at most; each list draws its length."""
     num_candidates: int = Field(default=10, ge=2, le=100)
     """Titles to choose from in the target task."""
     gold_shown: float = Field(default=0.5, ge=0, le=1)
@@ -260,7 +262,7 @@ class TrainConfig(ResumableOutput):
     num_candidates: int = Field(default=10, ge=1, le=50)
     """Candidates per turn, with --knowledge."""
     cues: list[str] = []
-    """Tell the model beforehand how it is going to speak, as the logs do: all, or kinds (verbosity length ...); docs/control.md."""
+    """Tell the model how it is going to speak, as the logs did: all, or kinds (verbosity length ...); see docs/control.md."""
     cue_dropout: float = Field(default=0.15, ge=0, lt=1)
     """Share of the conversations without any cue, and of the cues of the others that are left out; with --cues."""
     epochs: float = Field(default=2.0, gt=0)
@@ -906,6 +908,8 @@ class TransferConfig(SimulationFlags):
     """Further columns: user simulators, as simulate takes them."""
     played: Path | None = None
     """Data directory whose scenarios the user simulators play."""
+    across_domains: bool = False
+    """Test trained recommenders on corpora of other domains as well: titles stand between the tags of the domain they know."""
     training: TransferTraining = TransferTraining()
 
 

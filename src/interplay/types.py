@@ -315,7 +315,7 @@ class Scenario(Record):
 
 
 Parts = tuple[tuple[str, str], ...]
-"""The parts of a cue: (kind, text) in the order in which they are shown, for example (("intent", "accept"), ("length", "8"))."""
+"""The parts of a cue: (kind, text) in the order in which they are shown: (("intent", "accept"), ("length", "8"))."""
 
 SESSION_CUES = ("verbosity", "patience", "openness", "indecision", "expertise")
 """Cues of a whole conversation, which a user can be told: see `metrics.latents`."""

@@ -12,16 +12,29 @@ _LEARNED, _READ, _PERSONA = "bold green", "default", "dim"
 
 def show_masks(config: TrainConfig) -> int:
     """Print the first conversations of the training split in colour."""
+    from interplay.training.cue_labels import LoggedCues, trained_cues
     from interplay.training.sft import knowledge_of, read_corpora, tokenizer_for
+    from interplay.training.user_tasks import examples, trained_tasks
 
+    kinds = trained_cues(config)
+    tasks = trained_tasks(config.tasks, config.role)
     corpora = read_corpora(config.data)
     knowledge, _ = knowledge_of(config, corpora)
-    form = TokenFormat(tokenizer_for(config, corpora), corpora[0].domain, notes=config.notes, candidates=knowledge is not None)
+    form = TokenFormat(
+        tokenizer_for(config, corpora),
+        corpora[0].domain,
+        notes=config.notes,
+        candidates=knowledge is not None,
+        tasks=tasks,
+        cues=kinds,
+    )
     roles = list(Role) if config.role == "base" else [Role(config.role)]
     console = Console()
     for shown, (scenario, dialogue) in enumerate(corpora[0].pairs(Split.TRAIN), start=1):
         for role in roles:
             view = view_of(scenario, role, with_persona=config.with_persona).after(*dialogue.turns)
+            if kinds:
+                view = LoggedCues(kinds, config.cue_dropout, config.seed).label(view, dialogue)
             if knowledge is not None:
                 view = view.advised(*knowledge.logged_advice([view])[0][0])
             rendered = form.render(view)
@@ -30,6 +43,11 @@ def show_masks(config: TrainConfig) -> int:
             console.print(f"-- {role}: {learned} of {len(rendered.ids)} tokens are learned (green)\n", style="bold")
         if shown == config.show_masks:
             break
+    for task, row in examples(config.tasks, corpora, form, config.seed).items() if tasks else ():
+        ids, labels = tuple(row["input_ids"]), row["labels"]
+        spoken_by = tuple(None if label == IGNORED else Role.USER for label in labels)
+        console.print(masked_text(form, ids, spoken_by, labels), soft_wrap=True)
+        console.print(f"-- task {task}: {sum(map(bool, spoken_by))} of {len(ids)} tokens are learned (green)\n", style="bold")
     return 0
 
 

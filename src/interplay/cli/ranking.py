@@ -189,13 +189,12 @@ def rank_titles(
     from transformers import AutoModelForCausalLM
 
     from interplay.evaluation.title_ranking import TitleRanker, rank_turns
-    from interplay.formats.tokens import TokenFormat
     from interplay.items.held_out import NUM_HELD_OUT
-    from interplay.simulation.checkpoint import load_tokenizer
+    from interplay.simulation.checkpoint import load_form
     from interplay.simulation.slots import Knowledge
 
     num_shown = 0 if card.knowledge is None else card.knowledge.num_candidates
-    form = TokenFormat(load_tokenizer(path), corpus.domain, notes=card.notes, candidates=card.knowledge is not None)
+    form = load_form(path, card)
     on_gpu = torch.cuda.is_available()
     loaded: Any = AutoModelForCausalLM.from_pretrained(path, dtype=torch.bfloat16 if on_gpu else torch.float32)
     titles = TitleRanker(loaded.to("cuda" if on_gpu else "cpu"), form, corpus.catalog)

@@ -25,6 +25,8 @@ QUICK_UP_TO, PATIENT_FROM = 3, 7
 """User turns up to the one that accepts or gives up: a fifth of ReDial's users need 3 or fewer, a fifth 7 or more."""
 MANY_NAMED = 3
 """Different items and names in a user's turns from which on expertise is "many"."""
+LENGTHS = (1, 2, 3, 4, 5, 6, 7, 8, 10, 12, 14, 16, 19, 22, 26, 30, 36, 44, 60)
+"""Words of a user turn as a model is told them: the nearest of these by ratio. Above 8 the steps are a sixth to a third."""
 _LONGEST: tuple[tuple[int, Length], ...] = ((3, "1-3"), (8, "4-8"), (15, "9-15"))
 _ENDING = (Action.ACCEPT, Action.GIVE_UP)
 
@@ -105,7 +107,7 @@ def derive_latents(dialogue: Dialogue) -> DialogueLatents:
         ends = len(own)
     named = {name for _, turn in own for name in _named(turn, dialogue.domain)}
     session = SessionLatents(
-        verbosity="terse" if mean < TERSE_BELOW else "wordy" if mean >= WORDY_FROM else "medium",
+        verbosity=verbosity_of(mean),
         words_per_turn=mean,
         patience=_patience(ends, len(own)),
         num_turns_to_end=ends,
@@ -127,6 +129,11 @@ def derive_latents(dialogue: Dialogue) -> DialogueLatents:
     return DialogueLatents(scenario_key=dialogue.scenario_key, sample=dialogue.sample, session=session, turns=turns)
 
 
+def verbosity_of(words_per_turn: float) -> Verbosity:
+    """How much somebody says who says so many words per turn."""
+    return "terse" if words_per_turn < TERSE_BELOW else "wordy" if words_per_turn >= WORDY_FROM else "medium"
+
+
 def length_of(num_words: int) -> Length:
     """The bucket of a number of words.
 
@@ -137,6 +144,15 @@ def length_of(num_words: int) -> Length:
         if num_words <= longest:
             return name
     return "16+"
+
+
+def nearest_length(num_words: int) -> int:
+    """The one of LENGTHS that is nearest by ratio; of two equally near the longer.
+
+    >>> nearest_length(8), nearest_length(9), nearest_length(17), nearest_length(400)
+    (8, 10, 16, 60)
+    """
+    return min(reversed(LENGTHS), key=lambda length: max(length, num_words) / max(min(length, num_words), 1))
 
 
 def is_off_topic(turn: Turn, domain: str) -> bool:

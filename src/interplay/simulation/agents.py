@@ -7,7 +7,7 @@ gets a View, never a Scenario, so it can't hold a reference to the hidden target
 
 from typing import Protocol
 
-from interplay.types import Role, Scenario, Turn, View, view_of
+from interplay.types import Parts, Role, Scenario, Turn, View, view_of
 
 TOLD_TARGET = "told_target"
 """Attribute by which a user agent says that its View must tell the target's title (iEvaLM). Absent or False: it is hidden."""
@@ -16,6 +16,8 @@ DRAWN = "drawn"
 """Attribute by which a Speaker says the name of the agent that holds its conversation, where several stand behind one."""
 NOISY_TURNS = "noisy_turns"
 """Attribute by which a Speaker says which of its turns say the opposite of what it meant; see `simulation.noise`."""
+TRAITS = "traits"
+"""Attribute by which a Speaker says what its agent was told of itself: see `types.View.traits`."""
 
 
 class Speaker(Protocol):
@@ -71,6 +73,11 @@ def drawn_name(agent: Agent, speaker: Speaker | None) -> str:
 def noisy_turns_of(speaker: Speaker | None) -> tuple[int, ...]:
     """Indexes of the conversation's turns that noise has turned round; empty for most speakers."""
     return tuple(getattr(speaker, NOISY_TURNS, ()))
+
+
+def traits_of(speaker: Speaker | None) -> Parts:
+    """What the agent was told of itself for this conversation; empty for most speakers."""
+    return tuple(getattr(speaker, TRAITS, ()))
 
 
 def view_for(agent: Agent, scenario: Scenario, *, with_persona: bool) -> View:

@@ -3,14 +3,17 @@
 `load_agent` turns such a directory into an Agent; nothing above this module needs to know what lies in it.
 """
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from pydantic import ValidationError
 
 from interplay.backends.backend import Backend
-from interplay.config import Sampling
+from interplay.config import KvCache, Sampling
 from interplay.errors import CheckpointError
+from interplay.formats.constraint import TurnGrammar
+from interplay.simulation.cues import CueSource
 from interplay.simulation.model_agents import TokenAgent, titles_of
 from interplay.simulation.slots import Slots
 from interplay.store import first_problem
@@ -18,6 +21,9 @@ from interplay.types import DOMAINS, Catalog, Record, Role
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerFast
+
+    from interplay.backends.local import LocalBackend
+    from interplay.formats.tokens import TokenFormat
 
 CARD = "interplay.json"
 
@@ -31,6 +37,8 @@ class KnowledgeCard(Record):
     """Content hash of its card."""
     num_candidates: int
     """Per turn."""
+    attributes: tuple[str, ...] = ()
+    """Kinds of attributes that were shown beside each candidate; empty where none were."""
 
 
 class CheckpointCard(Record):
@@ -46,6 +54,14 @@ class CheckpointCard(Record):
     """Whether the user's view carried notes on unmet target attributes (see `formats.tokens`), and must carry them now."""
     knowledge: KnowledgeCard | None = None
     """Set when a recommender's View carried candidates, and must carry them now."""
+    tasks: tuple[str, ...] = ()
+    """What a user was trained on beside the next turn (`formats.tags.TASK_TAGS`); their tags are tokens of its tokenizer."""
+    cues: tuple[str, ...] = ()
+    """Kinds of cues that the role's View showed in training (`types.cues_for`); it works without them too."""
+    reasoning: bool = False
+    """Whether a recommender writes its reasoning and a ranked list before each turn (`formats.reasoning`)."""
+    list_length: int = 10
+    """Titles of that list."""
     base_model: str
     """What it was trained from: "tiny", a path, or a hub id."""
     data_digests: tuple[str, ...]
@@ -101,6 +117,25 @@ def load_tokenizer(path: Path | str) -> "PreTrainedTokenizerFast":
     return tokenizer
 
 
+def load_form(path: Path, card: CheckpointCard) -> "TokenFormat":
+    """The rendering that a checkpoint was trained with.
+
+    Raises:
+        CheckpointError: its tokenizer is missing or lacks a tag that the card asks for.
+    """
+    from interplay.formats.tokens import TokenFormat
+
+    return TokenFormat(
+        load_tokenizer(path),
+        DOMAINS[card.domain],
+        notes=card.notes,
+        candidates=card.knowledge is not None,
+        tasks=card.tasks,
+        cues=card.cues,
+        reasoning=card.reasoning,
+    )
+
+
 def load_agent(
     path: Path,
     role: Role,
@@ -109,10 +144,13 @@ def load_agent(
     catalog: Catalog | None = None,
     max_batch: int = 64,
     memory_gib: float | None = None,
+    kv_cache: KvCache = "model",
     constrained: bool = True,
     exclude_rejected: bool = False,
     slots: Slots | None = None,
+    cues: Sequence[CueSource] = (),
     engine: Literal["local", "vllm"] = "local",
+    served: "LocalBackend | None" = None,
 ) -> tuple[TokenAgent, CheckpointCard]:
     """An Agent that a trained model in this process speaks for.
 
@@ -123,10 +161,13 @@ def load_agent(
         catalog: links the titles it writes to items; without one they stay unlinked.
         max_batch: conversations decoded together at most.
         memory_gib: for the caches of a model in this process; see LocalBackend.
+        kv_cache: their type; see LocalBackend.
         constrained: hold it to the format of a turn and to titles of the catalog (without items: to any titles).
         exclude_rejected: see `ModelAgent`.
         slots: see `ModelAgent`; they must fit the card (`specs.slots_of`).
+        cues: see `TokenAgent`; kinds that the card does not name are not shown.
         engine: what runs the model: transformers in this process, or vLLM.
+        served: an engine that serves the model already, which is then not loaded; sizes are that engine's.
 
     Raises:
         CheckpointError: it is missing, damaged, or of the other role.
@@ -134,11 +175,11 @@ def load_agent(
         ConfigError: no turn fits into `sampling.max_new_tokens`.
     """
     card = require_role(path, role)
-    from interplay.formats.tokens import TokenFormat
-
-    form = TokenFormat(load_tokenizer(path), DOMAINS[card.domain], notes=card.notes, candidates=card.knowledge is not None)
+    form = load_form(path, card)
     backend: Backend
-    if engine == "vllm":
+    if served is not None:
+        backend, model_config = served, served.model.config
+    elif engine == "vllm":
         from transformers import AutoConfig
 
         from interplay.backends.vllm import VllmBackend
@@ -148,16 +189,21 @@ def load_agent(
     else:
         from interplay.backends.local import LocalBackend
 
-        backend = local = LocalBackend.load(path, max_batch=max_batch, memory_gib=memory_gib)
+        backend = local = LocalBackend.load(path, max_batch=max_batch, memory_gib=memory_gib, kv_cache=kv_cache)
         model_config = local.model.config
-    grammar = None
+    grammar: TurnGrammar | None = None
     if constrained:
-        from interplay.formats.constraint import TurnGrammar
         from interplay.formats.trie import load_trie
 
         titles = titles_of(catalog)
         trie = None if titles is None else load_trie(form, titles)
-        grammar = TurnGrammar(form, role, trie, vocab_size=model_config.get_text_config().vocab_size)
+        vocab_size = model_config.get_text_config().vocab_size
+        if card.reasoning:
+            from interplay.formats.reasoning_constraint import ReasonedGrammar
+
+            grammar = ReasonedGrammar(form, trie, list_length=card.list_length, vocab_size=vocab_size)
+        else:
+            grammar = TurnGrammar(form, role, trie, vocab_size=vocab_size)
     agent = TokenAgent(
         role,
         path.name,
@@ -168,5 +214,6 @@ def load_agent(
         turn_grammar=grammar,
         exclude_rejected=exclude_rejected,
         slots=slots,
+        cues=cues,
     )
     return agent, card

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from interplay.errors import BackendError, ContextOverflow, FormatError, InterplayError
-from interplay.simulation.agents import Agent, Speaker, drawn_name, noisy_turns_of, view_for
+from interplay.simulation.agents import Agent, Speaker, drawn_name, noisy_turns_of, traits_of, view_for
 from interplay.types import Action, Dialogue, Ending, Failure, Role, Scenario, Turn, derive_seed
 
 
@@ -75,6 +75,7 @@ async def converse(
             ending=ending,
             failure=failure,
             noisy_turns=noisy_turns_of(speakers.get(Role.USER)),
+            traits=traits_of(speakers.get(Role.USER)),
         )
 
     role = begun[-1].role.other if begun else first
@@ -89,7 +90,7 @@ async def converse(
             if ending is not None:
                 return record(ending)
             role = role.other
-            speakers[role].hear(turn)
+            speakers[role].hear(turn.heard)
     except FormatError as error:
         return record(Ending.FORMAT_FAILURE, Failure(boundary="format", role=role, reason=error.reason, raw=error.raw))
     except ContextOverflow as error:

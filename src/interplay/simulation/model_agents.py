@@ -1,7 +1,7 @@
 """Agents that a language model speaks for: over the token rendering (trained models) or the chat rendering (servers)."""
 
 from collections import Counter
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import replace
 from itertools import groupby, islice
 from typing import Any, Generic, TypeVar
@@ -12,9 +12,11 @@ from interplay.errors import BackendError, ContextOverflow, FormatError
 from interplay.formats.chat import PROMPTS, ChatFormat, default_prompt
 from interplay.formats.constraint import TurnConstraint, TurnGrammar, require_room
 from interplay.formats.gbnf import MOST_TITLES, gbnf
+from interplay.formats.reasoning_constraint import ReasonedGrammar
 from interplay.formats.tokens import TokenFormat
+from interplay.simulation.cues import CueSource, begin_cues, next_cue
 from interplay.simulation.slots import Slots
-from interplay.types import Action, Advice, Catalog, Mention, Role, Turn, View, derive_seed
+from interplay.types import Action, Advice, Catalog, Listed, Mention, Parts, Role, Turn, View, derive_seed
 
 MOST_RETRIES = 2
 """An answer that can't be read is asked for again this often at most (constrained agents only)."""
@@ -24,8 +26,14 @@ AgentT = TypeVar("AgentT", bound="ModelAgent[Any]")
 
 
 def link_mentions(turn: Turn, catalog: Catalog | None) -> Turn:
-    """The turn with each mention linked to the catalog item its title means, where there is one."""
-    if catalog is None or not turn.items:
+    """The turn with each mention, and each title of a ranked list, linked to the catalog item it means, where there is one."""
+    if catalog is None:
+        return turn
+    if turn.reasoning is not None:
+        found = ((listed.title, catalog.find(listed.title)) for listed in turn.reasoning.ranking)
+        ranking = tuple(Listed(title=title, item_id=None if item is None else item.id) for title, item in found)
+        turn = turn.model_copy(update={"reasoning": turn.reasoning.model_copy(update={"ranking": ranking})})
+    if not turn.items:
         return turn
     items = tuple(
         Mention(start=m.start, end=m.end, item_id=item.id if (item := catalog.find(title)) else None)
@@ -83,6 +91,9 @@ class ModelAgent(Generic[FormT]):
         self.retries: Counter[str] = Counter()
         self.titles = titles_of(catalog)
         self._grammar = gbnf(role, form.domain, self.titles) if constrained else None
+        # A trained model is held to its format token by token.
+        reasons = isinstance(form, ChatFormat) and form.reasoning and role is Role.RECOMMENDER
+        self._list_length = form.list_length if isinstance(form, ChatFormat) and reasons else 0
 
     def limited_to(self, advice: Advice | None) -> tuple[str, ...] | None:
         """The candidates, where nothing else can be named; None where anything can."""
@@ -94,6 +105,13 @@ class ModelAgent(Generic[FormT]):
             return None
         action = None if advice is None else advice.action
         only = self.limited_to(advice)
+        if self._list_length:
+            titles = self.titles if only is None else only
+            left = titles if titles is None else [title for title in titles if title not in rejected]
+            candidates = () if advice is None else advice.candidates
+            return gbnf(
+                self.role, self.form.domain, left, action, list_length=self._list_length, candidates=candidates
+            )
         titles = self.titles if only is None else only
         is_excluding = bool(rejected) and titles is not None and len(titles) <= MOST_TITLES
         if action is None and only is None and not is_excluding:
@@ -165,6 +183,7 @@ class TokenAgent(ModelAgent[TokenFormat]):
         turn_grammar: what the model may say, token by token; None: anything.
         exclude_rejected: see there.
         slots: see there. An action is asked for, and titles are limited, by `turn_grammar` alone.
+        cues: what tells the model of itself and of each turn before it speaks.
 
     Raises:
         ConfigError: with `turn_grammar`: no turn fits into `sampling.max_new_tokens`.
@@ -182,6 +201,7 @@ class TokenAgent(ModelAgent[TokenFormat]):
         turn_grammar: TurnGrammar | None = None,
         exclude_rejected: bool = False,
         slots: Slots | None = None,
+        cues: Sequence[CueSource] = (),
     ) -> None:
         super().__init__(
             role,
@@ -197,12 +217,17 @@ class TokenAgent(ModelAgent[TokenFormat]):
         if is_constrained:
             require_room(sampling.max_new_tokens)
         self.turn_grammar = turn_grammar
+        self.cues = tuple(cues)
         self._constraint = None if turn_grammar is None else turn_grammar.constraint()
 
     def constraint(self, rejected: Collection[str], advice: Advice | None = None) -> TurnConstraint | None:
         """What a turn without `rejected` that is held to the advice may be made of; None when not constrained."""
         action = None if advice is None else advice.action
         only = self.limited_to(advice)
+        if isinstance(self.turn_grammar, ReasonedGrammar) and advice is not None:
+            return self.turn_grammar.constraint(
+                only=only, excluding=sorted(rejected), action=action, candidates=advice.candidates
+            )
         if self.turn_grammar is None or not (rejected or action or only is not None):
             return self._constraint
         return self.turn_grammar.constraint(only=only, excluding=sorted(rejected), action=action)
@@ -281,9 +306,15 @@ class TokenSpeaker(_ModelSpeaker[TokenAgent]):
     """One side of one conversation as a growing list of ids; the model's own turns keep the ids it sampled."""
 
     def __init__(self, agent: TokenAgent, view: View, seed: int, session: str) -> None:
-        super().__init__(agent, view if agent.slots is None else agent.slots.advise_past(view), seed, session)
+        view = view if agent.slots is None else agent.slots.advise_past(view)
+        super().__init__(agent, begin_cues(agent.cues, view, seed), seed, session)
         self._ids = list(agent.form.render(self._view).ids)
         self._num_turns = len(view.turns)
+
+    @property
+    def traits(self) -> Parts:
+        """See `agents.TRAITS`."""
+        return self._view.traits
 
     async def speak(self) -> Turn:
         """The model's next turn.
@@ -293,19 +324,22 @@ class TokenSpeaker(_ModelSpeaker[TokenAgent]):
         """
         agent = self._agent
         advice = self._advised()
+        parts = next_cue(agent.cues, self._view, self._seed).parts if agent.cues else ()
         shown = self._view.advice[-1] if advice is not None else None
-        prompt = (*self._ids, *agent.form.advice_ids(shown), *agent.form.opening_ids(agent.role))
+        prompt = (*self._ids, *agent.form.advice_ids(shown), *agent.form.cue_ids(parts), *agent.form.opening_ids(agent.role))
         request = Request(
             prompt=prompt,
             sampling=agent.sampling,
             seed=derive_seed(self._seed, self._num_turns),
             session=self._session,
-            stop_ids=(agent.form.end_of_turn,),
+            stop_ids=agent.form.stop_ids,
             constraint=agent.constraint(self._rejected.titles, advice),
             grammar=agent.grammar(self._rejected.titles, advice),
         )
-        turn, completion = await agent.ask(request, lambda answer: agent.form.parse(self._ids_of(answer), agent.role))
+        turn, completion = await agent.ask(request, lambda answer: agent.form.parse(self._ids_of(answer), agent.role, shown))
         self._ids = [*prompt, *self._ids_of(completion)]
+        if parts:
+            turn = turn.model_copy(update={"cues": parts})
         self._take(turn)
         return turn
 
@@ -323,7 +357,7 @@ class TokenSpeaker(_ModelSpeaker[TokenAgent]):
 
     def _take(self, turn: Turn) -> None:
         self._num_turns += 1
-        if self._agent.slots is not None:  # nobody else looks at the turns of the View: the ids hold them
+        if self._agent.slots is not None or self._agent.cues:  # nobody else looks at the turns of the View: the ids hold them
             self._view = self._view.after(turn)
         self._rejected.take(turn)
 
@@ -360,7 +394,7 @@ class ChatSpeaker(_ModelSpeaker[ChatAgent]):
             stop_text=agent.form.stop_text,
             grammar=agent.grammar(self._rejected.titles, advice),
         )
-        turn, _ = await agent.ask(request, lambda answer: agent.form.parse(answer.text, agent.role))
+        turn, _ = await agent.ask(request, lambda answer: agent.form.parse(answer.text, agent.role, advice))
         self._view = self._view.after(turn)
         self._rejected.take(turn)
         return turn

@@ -3,7 +3,7 @@
 Either way the tokenizer gets the structural tags and the model an embedding for each of them.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING
 
 import torch
@@ -61,13 +61,24 @@ def train_tokenizer(texts: Iterable[str], vocab_size: int) -> "PreTrainedTokeniz
 
 
 def build_tiny(
-    corpora: list[Corpus], domain: Domain, tiny: TinyConfig, seed: int, *, notes: bool = False, candidates: bool = False
+    corpora: list[Corpus],
+    domain: Domain,
+    tiny: TinyConfig,
+    seed: int,
+    *,
+    notes: bool = False,
+    candidates: bool = False,
+    tasks: Collection[str] = (),
+    cues: Sequence[str] = (),
+    reasoning: bool = False,
 ) -> tuple["PreTrainedModel", "PreTrainedTokenizerFast"]:
     """The tiny backbone: a Qwen3 decoder with random weights and a tokenizer trained on the corpora."""
     from transformers import Qwen3Config, Qwen3ForCausalLM
 
     tokenizer = train_tokenizer(corpus_texts(corpora), tiny.vocab_size)
-    add_structural_tokens(tokenizer, domain, notes=notes, candidates=candidates)
+    add_structural_tokens(
+        tokenizer, domain, notes=notes, candidates=candidates, tasks=tasks, cues=cues, reasoning=reasoning
+    )
     config = Qwen3Config(
         vocab_size=len(tokenizer),
         hidden_size=tiny.width,
@@ -98,6 +109,9 @@ def load_base(
     quantize: bool = False,
     notes: bool = False,
     candidates: bool = False,
+    tasks: Collection[str] = (),
+    cues: Sequence[str] = (),
+    reasoning: bool = False,
 ) -> tuple["PreTrainedModel", "PreTrainedTokenizerFast"]:
     """A causal model by path or hub id, with an embedding for every structural tag.
 
@@ -111,6 +125,9 @@ def load_base(
         quantize: load the weights in 4 bits (QLoRA).
         notes: whether the tag of notes is needed too.
         candidates: whether that of candidates is.
+        tasks: whose tags are.
+        cues: those of these kinds of cues.
+        reasoning: whether those of reasoning are.
 
     Raises:
         CheckpointError: there is no such model.
@@ -119,7 +136,9 @@ def load_base(
     from transformers import AutoModelForCausalLM
 
     tokenizer = load_tokenizer(model_name)
-    num_new = add_structural_tokens(tokenizer, domain, notes=notes, candidates=candidates)
+    num_new = add_structural_tokens(
+        tokenizer, domain, notes=notes, candidates=candidates, tasks=tasks, cues=cues, reasoning=reasoning
+    )
     options = {"quantization_config": _four_bits(dtype)} if quantize else {}
     try:
         model = AutoModelForCausalLM.from_pretrained(model_name, dtype=dtype, trust_remote_code=False, **options)

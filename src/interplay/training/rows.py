@@ -9,6 +9,7 @@ from itertools import islice
 
 from interplay.formats.tokens import IGNORED, TokenFormat
 from interplay.simulation.slots import Knowledge
+from interplay.training.cue_labels import LoggedCues
 from interplay.types import Dialogue, Role, Scenario, View, view_of
 
 CHUNK = 64
@@ -40,6 +41,7 @@ def training_rows(
     with_persona: bool,
     max_length: int,
     knowledge: Knowledge | None = None,
+    cues: LoggedCues | None = None,
 ) -> tuple[list[dict[str, list[int]]], RowCounts]:
     """Rows `{"input_ids", "labels"}` of equal length, at most `max_length` tokens each.
 
@@ -50,10 +52,11 @@ def training_rows(
         with_persona: whether a recommender's View shows the persona.
         max_length: whole turns beyond it are left out.
         knowledge: puts candidates before each of a recommender's turns.
+        cues: puts cues before each of the role's turns.
     """
     rows: list[dict[str, list[int]]] = []
     counts = RowCounts()
-    views = (view_of(scenario, role, with_persona=with_persona).after(*dialogue.turns) for scenario, dialogue in pairs)
+    views = (_view(scenario, dialogue, role, with_persona, cues) for scenario, dialogue in pairs)
     for view in views if knowledge is None else _with_candidates(views, knowledge, counts):
         turns = view.turns
         rendered = form.render(view)
@@ -61,7 +64,8 @@ def training_rows(
         while len(rendered.ids) > max_length and turns:
             turns, shortened = turns[:-1], True
             advice = tuple(a for a in view.advice if a.turn < len(turns))
-            rendered = form.render(replace(view, turns=turns, advice=advice))
+            told = tuple(c for c in view.cues if c.turn < len(turns))
+            rendered = form.render(replace(view, turns=turns, advice=advice, cues=told))
         labels = rendered.labels(role)
         num_labelled = sum(label != IGNORED for label in labels)
         if not num_labelled or len(labels) > max_length:
@@ -73,6 +77,11 @@ def training_rows(
         counts.labelled_tokens += num_labelled
         counts.shortened += shortened
     return rows, counts
+
+
+def _view(scenario: Scenario, dialogue: Dialogue, role: Role, with_persona: bool, cues: LoggedCues | None) -> View:
+    view = view_of(scenario, role, with_persona=with_persona).after(*dialogue.turns)
+    return view if cues is None else cues.label(view, dialogue)
 
 
 def _with_candidates(views: Iterable[View], knowledge: Knowledge, counts: RowCounts) -> Iterator[View]:

@@ -4,6 +4,7 @@ The only file that knows SFTTrainer. A training directory is
 
     OUT/training.json         what was asked for
     OUT/model.safetensors ... the model and tokenizer as transformers writes them
+    OUT/cues.json             of a user trained with cues: how often people's sessions and turns were like what (counts alone)
     OUT/interplay.json        the checkpoint's card; written last, so that a directory that has it is whole
     OUT/logs/train.jsonl      loss and learning rate over the steps
     OUT/report/curves.png     the same as a picture (and .svg)
@@ -23,12 +24,15 @@ from interplay.corpora.corpus import Corpus
 from interplay.errors import ConfigError, DataError
 from interplay.formats.tokens import IGNORED, TokenFormat
 from interplay.simulation.checkpoint import CARD, CheckpointCard, KnowledgeCard, load_tokenizer
+from interplay.simulation.control import write_counts
 from interplay.simulation.slots import Knowledge
 from interplay.simulation.specs import ranker_at
 from interplay.store import Run, write_lines
 from interplay.training.backbone import build_tiny, load_base
+from interplay.training.cue_labels import LoggedCues, people_counts, trained_cues
 from interplay.training.rows import RowCounts, training_rows
-from interplay.types import Domain, Role, Split, content_hash
+from interplay.training.user_tasks import mixture, trained_tasks
+from interplay.types import Domain, Role, Split, content_hash, cues_for
 
 # Read when huggingface_hub is imported: every trainer start would otherwise report itself.
 os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
@@ -84,6 +88,8 @@ def rows_of(
 ) -> tuple[list[dict[str, list[int]]], RowCounts]:
     """The rows of one split. A base gets a row per conversation and role, each in the role's own view."""
     roles = [Role(config.role)] if config.role != "base" else list(Role)
+    kinds = trained_cues(config)
+    cues = LoggedCues(kinds, config.cue_dropout, config.seed) if kinds else None
     rows: list[dict[str, list[int]]] = []
     total = RowCounts()
     for role in roles:
@@ -95,6 +101,7 @@ def rows_of(
                 with_persona=config.with_persona,
                 max_length=config.max_length,
                 knowledge=knowledge,
+                cues=cues,
             )
             rows += more
             for name in RowCounts.__slots__:
@@ -116,7 +123,16 @@ def starting_point(config: TrainConfig, corpora: list[Corpus]) -> tuple["PreTrai
             raise ConfigError(
                 f"--max-length {config.max_length} exceeds the tiny model's context, --tiny.context {config.tiny.context}"
             )
-        return build_tiny(corpora, domain, config.tiny, config.seed, notes=config.notes, candidates=bool(config.knowledge))
+        return build_tiny(
+            corpora,
+            domain,
+            config.tiny,
+            config.seed,
+            notes=config.notes,
+            candidates=bool(config.knowledge),
+            tasks=trained_tasks(config.tasks, config.role),
+            cues=trained_cues(config),
+        )
     dtype = torch.bfloat16 if torch.cuda.is_available() else torch.float32
     # Full fine-tuning keeps master weights in float32; adapters are float32 over a frozen base in the compute type.
     weights = torch.float32 if config.tuning == "full" else dtype
@@ -127,6 +143,8 @@ def starting_point(config: TrainConfig, corpora: list[Corpus]) -> tuple["PreTrai
         quantize=config.tuning == "qlora",
         notes=config.notes,
         candidates=bool(config.knowledge),
+        tasks=trained_tasks(config.tasks, config.role),
+        cues=trained_cues(config),
     )
 
 
@@ -139,7 +157,14 @@ def tokenizer_for(config: TrainConfig, corpora: list[Corpus]) -> "PreTrainedToke
         tokenizer = train_tokenizer(corpus_texts(corpora), config.tiny.vocab_size)
     else:
         tokenizer = load_tokenizer(config.model)
-    add_structural_tokens(tokenizer, corpora[0].domain, notes=config.notes, candidates=bool(config.knowledge))
+    add_structural_tokens(
+        tokenizer,
+        corpora[0].domain,
+        notes=config.notes,
+        candidates=bool(config.knowledge),
+        tasks=trained_tasks(config.tasks, config.role),
+        cues=trained_cues(config),
+    )
     return tokenizer
 
 
@@ -157,6 +182,8 @@ def train(config: TrainConfig, *, on_progress: Progress | None = None) -> dict[s
         InputError: bad data, model or output directory.
         KeyboardInterrupt: interrupted; `--resume` goes on from the latest checkpoint.
     """
+    tasks = trained_tasks(config.tasks, config.role)
+    cues = trained_cues(config)
     corpora = read_corpora(config.data)
     record = config.record() | {"verb": "train", "data_digests": [c.digest for c in corpora], "package_version": __version__}
     run = (
@@ -169,7 +196,9 @@ def train(config: TrainConfig, *, on_progress: Progress | None = None) -> dict[s
 
     knowledge, knowledge_card = knowledge_of(config, corpora)
     model, tokenizer = starting_point(config, corpora)
-    form = TokenFormat(tokenizer, corpora[0].domain, notes=config.notes, candidates=knowledge is not None)
+    form = TokenFormat(
+        tokenizer, corpora[0].domain, notes=config.notes, candidates=knowledge is not None, tasks=tasks, cues=cues
+    )
     train_rows, counts = rows_of(config, corpora, form, Split.TRAIN, knowledge)
     valid_rows, _ = rows_of(config, corpora, form, Split.VALID, knowledge)
     if not train_rows:
@@ -177,6 +206,9 @@ def train(config: TrainConfig, *, on_progress: Progress | None = None) -> dict[s
             f"no conversation of the training split has a labelled turn within --max-length {config.max_length} "
             f"({counts.dropped} were looked at); raise it, or use more data"
         )
+    mixed = None
+    if tasks:
+        train_rows, mixed = mixture(config.tasks, corpora, form, train_rows, max_length=config.max_length, seed=config.seed)
     trainer = _trainer(config, model, tokenizer, train_rows, valid_rows, on_progress)
     checkpoint = _last_checkpoint(config.out / "checkpoints") if config.resume else None
     result = trainer.train(resume_from_checkpoint=checkpoint)
@@ -192,6 +224,7 @@ def train(config: TrainConfig, *, on_progress: Progress | None = None) -> dict[s
         "dropped": counts.dropped,
         "advised": counts.advised,
         "advised_held_out": counts.held_out,
+        "mixture": None if mixed is None else mixed.record(),
         "parameters": sum(p.numel() for p in model.parameters()),
         "valid_loss_first": next((e["eval_loss"] for e in history if "eval_loss" in e), None),
         "valid_loss_last": next((e["eval_loss"] for e in reversed(history) if "eval_loss" in e), None),
@@ -208,10 +241,14 @@ def train(config: TrainConfig, *, on_progress: Progress | None = None) -> dict[s
             with_persona=config.with_persona or config.role == "user",
             notes=config.notes,
             knowledge=knowledge_card,
+            tasks=tasks,
+            cues=cues,
             base_model=config.model,
             data_digests=tuple(c.digest for c in corpora),
             package_version=__version__,
         )
+        if cues and config.role == "user":
+            write_counts(people_counts(corpora), run.path)
         write_lines(run.path / CARD, [card.model_dump_json(indent=1)])
         shutil.rmtree(config.out / "checkpoints", ignore_errors=True)
     return summary
@@ -324,10 +361,11 @@ def _lora(config: TrainConfig, tokenizer: "PreTrainedTokenizerFast") -> Any:
         return None
     from peft import LoraConfig
 
-    from interplay.formats.tags import structural_tags
+    from interplay.formats.tags import TASK_TAGS, cue_tag, structural_tags
     from interplay.types import DOMAINS
 
-    tags = {tag for domain in DOMAINS.values() for tag in structural_tags(domain, notes=True, candidates=True)}
+    tags = {tag for domain in DOMAINS.values() for tag in structural_tags(domain, notes=True, candidates=True, tasks=TASK_TAGS)}
+    tags |= {cue_tag(kind) for role in Role for kind in cues_for(role)}
     added = sorted(index for tag, index in tokenizer.get_added_vocab().items() if tag in tags)
     return LoraConfig(
         task_type="CAUSAL_LM",
@@ -352,7 +390,15 @@ def _save(config: TrainConfig, trainer: Any, tokenizer: "PreTrainedTokenizerFast
     adapter = config.out / "adapter"
     trainer.model.save_pretrained(adapter)
     dtype = torch.bfloat16 if torch.cuda.is_available() else torch.float32
-    base, _ = load_base(config.model, domain, dtype=dtype, notes=config.notes, candidates=bool(config.knowledge))
+    base, _ = load_base(
+        config.model,
+        domain,
+        dtype=dtype,
+        notes=config.notes,
+        candidates=bool(config.knowledge),
+        tasks=trained_tasks(config.tasks, config.role),
+        cues=trained_cues(config),
+    )
     PeftModel.from_pretrained(base, adapter).merge_and_unload().save_pretrained(config.out)
 
 

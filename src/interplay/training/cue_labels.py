@@ -1,0 +1,103 @@
+"""Cues read off conversations that exist, for training: what was said is what the speaker is told to say.
+
+Session-level cues come from the whole conversation, those of a turn from the turn itself, by the rules of `metrics.latents`.
+Some are left out at random, so that a model learns to work without them and with any part of them.
+"""
+
+import random
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+
+from interplay.config import TrainConfig
+from interplay.corpora.corpus import Corpus
+from interplay.errors import ConfigError
+from interplay.metrics.latents import derive_latents, is_off_topic, nearest_length
+from interplay.simulation.control import CueCounts, count_cues
+from interplay.types import SESSION_CUES, TURN_CUES, Cue, Dialogue, Parts, Role, Split, View, cues_for, derive_seed
+
+ALL = "all"
+"""In place of kinds of cues: every one that the role can be told."""
+
+TurnLabel = Callable[[View, int], str | None]
+"""The text of a cue of the View's turn with an index; None where there is nothing to tell."""
+
+TURN_LABELS: dict[str, TurnLabel] = {
+    "intent": lambda view, index: view.turns[index].action.value,
+    "off-topic": lambda view, index: "yes" if is_off_topic(view.turns[index], view.domain.name) else "no",
+    "length": lambda view, index: str(nearest_length(view.turns[index].num_words)),
+}
+"""How each kind of TURN_CUES is read off a turn that was spoken."""
+
+
+def trained_cues(config: TrainConfig) -> tuple[str, ...]:
+    """The kinds of cues that a training shows, in order; a base's are those of both roles.
+
+    Raises:
+        ConfigError: there is no such kind, or it is none of the role's.
+    """
+    roles = list(Role) if config.role == "base" else [Role(config.role)]
+    known = tuple(dict.fromkeys(kind for role in roles for kind in cues_for(role)))
+    unknown = [kind for kind in config.cues if kind not in (*known, ALL)]
+    if unknown or (config.cues and not known):
+        accepted = f"{ALL}, {', '.join(known)}" if known else "none"
+        raise ConfigError(f"--cues {' '.join(unknown or config.cues)}: cues of a {config.role} are {accepted}")
+    return known if ALL in config.cues else tuple(kind for kind in known if kind in config.cues)
+
+
+@dataclass(slots=True, frozen=True)
+class LoggedCues:
+    """Puts cues into Views of conversations that exist.
+
+    Args:
+        kinds: which.
+        dropout: share of the conversations that get no cue at all, and of the cues of the others that are left out.
+        seed: of what is left out, with the conversation's key and the role.
+    """
+
+    kinds: tuple[str, ...]
+    dropout: float = 0.0
+    seed: int = 0
+
+    def label(self, view: View, dialogue: Dialogue) -> View:
+        """The View with its traits and a cue before each of its role's turns.
+
+        Args:
+            view: of one role, with all turns of the dialogue.
+            dialogue: the conversation.
+        """
+        rng = random.Random(derive_seed(self.seed, "cues", dialogue.key, view.role))
+        own = [index for index, turn in enumerate(view.turns) if turn.role is view.role]
+        if not own or rng.random() < self.dropout:
+            return view
+        traits = self._kept(session_cues(dialogue, self.kinds), rng) if view.role is Role.USER else ()
+        cues = (Cue(index, self._kept(turn_cues(view, index, self.kinds), rng)) for index in own)
+        return replace(view, traits=traits, cues=tuple(cue for cue in cues if cue.parts))
+
+    def _kept(self, parts: Parts, rng: random.Random) -> Parts:
+        return tuple(part for part in parts if rng.random() >= self.dropout)
+
+
+def session_cues(dialogue: Dialogue, kinds: Sequence[str] = SESSION_CUES) -> Parts:
+    """The session-level cues of a conversation's user; those that it doesn't tell are left out.
+
+    Raises:
+        ValueError: the user says nothing.
+    """
+    wanted = [kind for kind in SESSION_CUES if kind in kinds]
+    if not wanted:
+        return ()
+    session = derive_latents(dialogue).session
+    found = ((kind, getattr(session, kind)) for kind in wanted)
+    return tuple((kind, value) for kind, value in found if value is not None)
+
+
+def people_counts(corpora: Sequence[Corpus]) -> CueCounts:
+    """What the users of the training split were like, for `simulation.control`."""
+    logs = (d for corpus in corpora for _, d in corpus.pairs(Split.TRAIN) if any(t.role is Role.USER for t in d.turns))
+    return count_cues((log, derive_latents(log)) for log in logs)
+
+
+def turn_cues(view: View, index: int, kinds: Sequence[str]) -> Parts:
+    """The cues of one turn of the View's role."""
+    found = ((kind, TURN_LABELS[kind](view, index)) for kind in TURN_CUES[view.role] if kind in kinds)
+    return tuple((kind, text) for kind, text in found if text is not None)

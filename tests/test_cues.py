@@ -1,0 +1,257 @@
+"""Cues: what a role is told of itself and of its turns, rendered, learned, given while it talks, and logged."""
+
+from dataclasses import replace
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from interplay.backends.scripted import ScriptedBackend
+from interplay.config import Sampling, TrainConfig
+from interplay.errors import ConfigError
+from interplay.formats.tags import cue_tag
+from interplay.formats.tokens import IGNORED, TokenFormat, add_structural_tokens
+from interplay.metrics.latents import LENGTHS, nearest_length
+from interplay.simulation.dialogue import converse
+from interplay.simulation.model_agents import TokenAgent
+from interplay.training.backbone import train_tokenizer
+from interplay.training.cue_labels import TURN_LABELS, LoggedCues, session_cues, trained_cues, turn_cues
+from interplay.training.rows import training_rows
+from interplay.types import TURN_CUES, Action, Cue, Dialogue, Role, Scenario, Turn, View, cues_for, view_of
+from makers import MOVIE, TALK, dialogue, recommender, scenario, scenarios, texts, turns, user
+
+U, R = Role.USER, Role.RECOMMENDER
+KINDS = cues_for(U)
+TRAITS = (("verbosity", "terse"), ("patience", "quick"))
+
+
+def make_format(*kinds: str) -> TokenFormat:
+    tokenizer = train_tokenizer(["hello what do you feel like today", "maybe a crime thriller from the 1990s"], 320)
+    add_structural_tokens(tokenizer, MOVIE, cues=kinds)
+    return TokenFormat(tokenizer, MOVIE, cues=kinds)
+
+
+FORM, PLAIN = make_format(*KINDS), make_format()
+
+
+def cued_view(start: Scenario, talk: tuple[Turn, ...], number: int | None = None) -> View:
+    """The user's View after `number` turns: with traits, and with a cue before each own turn and before the one to come."""
+    number = len(talk) if number is None else number
+    own = [k for k, turn in enumerate(talk) if turn.role is U and k <= number]
+    cues = tuple(Cue(k, (("intent", talk[k].action.value), ("length", str(talk[k].num_words)))) for k in own)
+    view = view_of(start, U, with_persona=True).after(*talk[:number])
+    return replace(view, traits=TRAITS, cues=cues)
+
+
+# ---- rendering -------------------------------------------------------------------------------------------------------
+
+
+def test_traits_end_the_persona_and_a_cue_stands_before_the_tag_that_opens_its_turn() -> None:
+    view = replace(view_of(scenario(), U, with_persona=True), traits=TRAITS, cues=(Cue(1, (("length", "3"),)),))
+    shown = FORM.decode(FORM.render(view.after(*TALK[:2])).ids)
+    assert "<goal> crime, 1990s<verbosity> terse<patience> quick<recommender>" in shown
+    assert "</response><length> 3<user><action><disclose-goal>" in shown
+
+
+def test_a_cue_is_never_learned() -> None:
+    view = cued_view(scenario(), TALK)
+    rendered = FORM.render(view)
+    learned = [i for i in rendered.labels(U) if i != IGNORED]
+    assert learned == [i for turn in TALK if turn.role is U for i in FORM.turn_ids(turn)]
+
+
+@given(st.lists(turns(words=texts), min_size=1, max_size=5), scenarios(MOVIE))
+@settings(max_examples=40, deadline=None)
+def test_a_longer_conversation_with_cues_has_the_shorter_one_as_its_prefix(talk: list[Turn], start: Scenario) -> None:
+    longer = FORM.render(cued_view(start, tuple(talk))).ids
+    for number in range(len(talk)):
+        shorter = FORM.render(cued_view(start, tuple(talk), number)).ids
+        assert longer[: len(shorter)] == shorter
+
+
+def test_a_model_without_cues_renders_as_if_there_were_none() -> None:
+    view = cued_view(scenario(), TALK)
+    assert PLAIN.render(view) == PLAIN.render(replace(view, traits=(), cues=()))
+    assert PLAIN.tokenizer.convert_tokens_to_ids(cue_tag("length")) is None
+
+
+def test_only_the_kinds_that_a_model_knows_are_shown() -> None:
+    form = make_format("length")
+    assert form.decode(form.cue_ids((("intent", "accept"), ("length", "8")))) == "<length> 8"
+
+
+def test_the_text_of_a_cue_can_not_forge_structure() -> None:
+    ids = FORM.cue_ids((("length", "</response>"),))
+    assert FORM.end_of_turn not in ids
+    assert FORM.decode(ids) == "<length> </response>"
+
+
+# ---- labels of conversations that exist ------------------------------------------------------------------------------
+
+
+def test_every_kind_of_cue_of_a_turn_has_its_rule() -> None:
+    assert set(TURN_LABELS) == {kind for kinds in TURN_CUES.values() for kind in kinds}
+
+
+def test_the_cues_of_a_log_say_what_was_said() -> None:
+    log = dialogue(scenario())
+    view = view_of(scenario(), U, with_persona=True).after(*log.turns)
+    assert turn_cues(view, 1, KINDS) == (("intent", "disclose-goal"), ("off-topic", "no"), ("length", "3"))
+    assert turn_cues(view, 5, ("length",)) == (("length", "3"),)
+    assert dict(session_cues(log)) == {
+        "verbosity": "terse",
+        "patience": "quick",
+        "openness": "particular",
+        "indecision": "decided",
+        "expertise": "none",
+    }
+
+
+@given(st.integers(1, 500))
+def test_a_length_is_told_as_the_nearest_of_the_grid(num: int) -> None:
+    told = nearest_length(num)
+    assert told in LENGTHS
+    assert all(max(told, num) / min(told, num) <= max(other, num) / min(other, num) for other in LENGTHS)
+
+
+def test_a_labelled_view_has_a_cue_before_each_own_turn_and_none_before_the_others() -> None:
+    log = dialogue(scenario())
+    view = LoggedCues(KINDS).label(view_of(scenario(), U, with_persona=True).after(*log.turns), log)
+    assert [cue.turn for cue in view.cues] == [1, 3, 5]
+    assert view.traits == session_cues(log)
+    recommender_view = view_of(scenario(), R, with_persona=False).after(*log.turns)
+    assert LoggedCues(KINDS).label(recommender_view, log) == recommender_view
+
+
+def test_dropout_leaves_out_whole_conversations_and_single_cues_at_its_rate() -> None:
+    logs = [dialogue(scenario(source_id=str(k))) for k in range(600)]
+    label = LoggedCues(KINDS, dropout=0.25, seed=3).label
+    views = [label(view_of(scenario(), U, with_persona=True).after(*log.turns), log) for log in logs]
+    kept = [sum(len(cue.parts) for cue in view.cues) + len(view.traits) for view in views]
+    full = len(session_cues(logs[0])) + 3 * len(TURN_CUES[U])
+    assert sum(not num for num in kept) / len(kept) == pytest.approx(0.25, abs=0.05)
+    assert sum(kept) / (len(kept) * full) == pytest.approx(0.75**2, abs=0.04)
+    again = label(view_of(scenario(), U, with_persona=True).after(*logs[0].turns), logs[0])
+    assert again == views[0]
+
+
+def test_training_rows_hold_cues_and_learn_the_same_words() -> None:
+    pairs = [(scenario(), dialogue(scenario()))]
+    plain, counts = training_rows(pairs, U, FORM, with_persona=False, max_length=512)
+    told, told_counts = training_rows(pairs, U, FORM, with_persona=False, max_length=512, cues=LoggedCues(KINDS))
+    assert FORM.tag_id(cue_tag("length")) in told[0]["input_ids"]
+    assert FORM.tag_id(cue_tag("length")) not in plain[0]["input_ids"]
+    assert [i for i in told[0]["labels"] if i != IGNORED] == [i for i in plain[0]["labels"] if i != IGNORED]
+    assert told_counts.labelled_tokens == counts.labelled_tokens
+
+
+def test_a_row_that_is_cut_loses_the_cues_of_the_turns_it_loses() -> None:
+    pairs = [(scenario(), dialogue(scenario()))]
+    (whole,), _ = training_rows(pairs, U, FORM, with_persona=False, max_length=512, cues=LoggedCues(KINDS))
+    (cut,), counts = training_rows(
+        pairs, U, FORM, with_persona=False, max_length=len(whole["input_ids"]) - 1, cues=LoggedCues(KINDS)
+    )
+    assert counts.shortened == 1
+    assert cut["input_ids"] == whole["input_ids"][: len(cut["input_ids"])]
+    assert cut["input_ids"].count(FORM.tag_id(cue_tag("length"))) == 2
+
+
+def asked(role: str, *kinds: str) -> TrainConfig:
+    return TrainConfig(role=role, data=["data"], out="out", cues=list(kinds))
+
+
+def test_all_stands_for_every_kind_and_the_order_is_fixed() -> None:
+    assert trained_cues(asked("user", "all")) == KINDS
+    assert trained_cues(asked("user", "length", "verbosity")) == ("verbosity", "length")
+    assert trained_cues(asked("user")) == ()
+    assert set(KINDS) <= set(trained_cues(asked("base", "all")))
+
+
+def test_an_unknown_kind_of_cue_is_refused_with_the_known_ones() -> None:
+    with pytest.raises(ConfigError, match="--cues mood: cues of a user are all, verbosity"):
+        trained_cues(asked("user", "mood"))
+
+
+# ---- while it talks --------------------------------------------------------------------------------------------------
+
+
+class Told:
+    """A source that tells the same of every turn."""
+
+    def traits(self, view: View, seed: int) -> tuple[tuple[str, str], ...]:
+        return TRAITS
+
+    def parts(self, view: View, seed: int) -> tuple[tuple[str, str], ...]:
+        return (("length", "2"), ("intent", "chat"))
+
+
+class Listener:
+    """A recommender that keeps what it hears."""
+
+    role, name = R, "listener"
+
+    def __init__(self) -> None:
+        self.heard: list[Turn] = []
+
+    def begin(self, view: View, seed: int, session: str) -> "Listener":
+        return self
+
+    async def speak(self) -> Turn:
+        return recommender(Action.INQUIRE, f"what else, {len(self.heard)}?")
+
+    def hear(self, turn: Turn) -> None:
+        self.heard.append(turn)
+
+    def end(self) -> None:
+        pass
+
+
+def agent(*sources: Told, form: TokenFormat = FORM) -> TokenAgent:
+    said = [tuple(form.turn_ids(t)) for t in (user(Action.CHAT, "hi there"), user(Action.GIVE_UP, "no more"))]
+    backend = ScriptedBackend(lambda request: said[min(request.prompt.count(form.opening_ids(U)[0]) - 1, 1)])
+    return TokenAgent(U, "trained", form, backend, Sampling(), None, cues=sources)
+
+
+async def test_a_model_is_told_before_it_speaks_and_the_record_holds_what_it_was_told() -> None:
+    told = agent(Told())
+    held = await converse(scenario(), told, Listener(), seed=1)
+    first, second = (told.form.decode(request.prompt) for request in told.backend.requests)
+    assert first.endswith("</response><intent> chat<length> 2<user>")
+    assert "<verbosity> terse<patience> quick<recommender>" in first
+    assert second.startswith(first)
+    assert second.count("<length> 2<user>") == 2
+    assert held.traits == TRAITS
+    assert [t.cues for t in held.turns if t.role is U] == [(("intent", "chat"), ("length", "2"))] * 2
+    assert Dialogue.model_validate_json(held.to_json()) == held
+
+
+async def test_the_ids_of_a_conversation_with_cues_are_its_rendering() -> None:
+    told = agent(Told())
+    held = await converse(scenario(), told, Listener(), seed=1)
+    view = view_of(scenario(), U, with_persona=True).after(*held.turns[:3])
+    cues = tuple(Cue(n, turn.cues) for n, turn in enumerate(held.turns) if turn.cues)
+    rendered = told.form.render(replace(view, traits=held.traits, cues=cues)).ids
+    assert (*rendered, *told.form.opening_ids(U)) == told.backend.requests[-1].prompt
+
+
+async def test_the_other_side_never_hears_a_cue() -> None:
+    listener = Listener()
+    held = await converse(scenario(), agent(Told()), listener, seed=1)
+    assert held.turns[1].cues
+    assert [turn.cues for turn in listener.heard] == [()]
+    assert not any(t.cues for t in view_of(scenario(), R, with_persona=True).after(*held.turns).turns)
+
+
+async def test_a_model_without_a_source_leaves_the_record_as_it_was() -> None:
+    held = await converse(scenario(), agent(form=PLAIN), Listener(), seed=1)
+    assert held.traits == ()
+    assert "cues" not in held.to_json()
+    assert "traits" not in held.to_json()
+
+
+async def test_a_conversation_that_goes_on_shows_the_cues_of_its_past_turns() -> None:
+    held = await converse(scenario(), agent(Told()), Listener(), seed=1)
+    told = agent(Told())
+    speaker = told.begin(view_of(scenario(), U, with_persona=True).after(*held.turns[:3]), 1, "s")
+    await speaker.speak()
+    assert told.form.decode(told.backend.requests[0].prompt).count("<length> 2<user>") == 2
