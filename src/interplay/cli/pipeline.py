@@ -194,6 +194,8 @@ def train(config: TrainConfig) -> int:
     print(f"  {summary['rows']} conversations, {summary['tokens']} tokens, {summary['labelled_tokens']} of them learned")
     if summary["shortened"] or summary["dropped"]:
         print(f"  {summary['shortened']} cut to --max-length, {summary['dropped']} left out")
+    if summary["mixture"] is not None:
+        print_mixture(summary["mixture"])
     if summary["advised"]:
         print(
             f"  {summary['advised']} turns with candidates; {summary['advised_held_out']} are of conversations that the ranker"
@@ -205,10 +207,29 @@ def train(config: TrainConfig) -> int:
     return 0
 
 
+def print_mixture(mixture: dict[str, Any]) -> None:
+    """What a user simulator was trained on beside its next turn, and what could not be used."""
+    shares = mixture["shares"]
+    print(f"  mixture: {', '.join(f'{task} {num} rows ({shares[task]:.1%})' for task, num in mixture['rows'].items())}")
+    num_gold, skipped = mixture["conversations_with_gold"], mixture["skipped"]
+    print(f"  {num_gold} conversations with a gold item", end="")
+    print("".join(f"; {number} left out: {reason}" for reason, number in skipped.items()))
+    if mixture["lists"]:
+        print(
+            f"  {mixture['lists']} lists, {mixture['gold_listed']} of them with the gold item;\n"
+            f"  {mixture['from_log']} are the log's with the person's answer; "
+            f"{mixture['no_difference']} differ from the gold item in no attribute that is known"
+        )
+    if mixture["too_long"]:
+        print(f"  longer than --max-length: {', '.join(f'{task} {number}' for task, number in mixture['too_long'].items())}")
+
+
 # ---- simulate --------------------------------------------------------------------------------------------------------
 
 
-def load_agent(spec: str, role: Role, config: SimulationFlags, catalog: Catalog) -> LoadedAgent:
+def load_agent(
+    spec: str, role: Role, config: SimulationFlags, catalog: Catalog, *, any_domain: bool = False
+) -> LoadedAgent:
     """One agent of a side, loaded once however many Runs it takes part in. Raises InputError as `load_from_spec`."""
     return load_from_spec(
         spec,
