@@ -10,8 +10,8 @@ from collections.abc import Sequence
 from typing import Any
 
 from interplay.errors import ConfigError
-from interplay.simulation.agents import Agent, Speaker, drawn_name, is_told_target, noisy_turns_of
-from interplay.types import Role, Turn, View, derive_seed
+from interplay.simulation.agents import Agent, Speaker, drawn_name, is_told_target, noisy_turns_of, traits_of
+from interplay.types import Parts, Role, Turn, View, derive_seed
 
 NAME = "ensemble"
 
@@ -75,6 +75,11 @@ class DrawnSpeaker:
     def noisy_turns(self) -> tuple[int, ...]:
         """See `agents.NOISY_TURNS`."""
         return noisy_turns_of(self._inner)
+
+    @property
+    def traits(self) -> Parts:
+        """See `agents.TRAITS`."""
+        return traits_of(self._inner)
 
     async def speak(self) -> Turn:
         """The drawn agent's turn.

@@ -16,8 +16,8 @@ from copy import copy
 from dataclasses import replace
 
 from interplay.errors import ConfigError, FormatError
-from interplay.simulation.agents import Agent, Speaker, drawn_name, is_told_target
-from interplay.types import Action, Mention, Role, Turn, View, derive_seed
+from interplay.simulation.agents import Agent, Speaker, drawn_name, is_told_target, traits_of
+from interplay.types import Action, Mention, Parts, Role, Turn, View, derive_seed
 
 NOISE = "noise:"
 """How the specs begin."""
@@ -141,6 +141,11 @@ class NoisySpeaker:
         """See `agents.DRAWN`: told of an ensemble that is wrapped."""
         name = drawn_name(self._agent.inner, self._inner)
         return self._agent.name if name == self._agent.inner.name else f"{NOISE}{self._agent.rate:g}:{name}"
+
+    @property
+    def traits(self) -> Parts:
+        """See `agents.TRAITS`."""
+        return traits_of(self._inner)
 
     async def speak(self) -> Turn:
         """The wrapped Speaker's turn, or the opposite verdict.

@@ -34,6 +34,9 @@ ALARMS: dict[str, str] = {
 }
 """Every alarm, in a few words."""
 
+SCORES = ("success", "accept", "satisfaction", "recall", "ndcg", "mrr")
+"""Checks of a metric with one of these in its name are watched: more is better there. Of lengths and failures it is not."""
+
 
 @dataclass(slots=True, frozen=True)
 class _Point:
@@ -99,12 +102,12 @@ class Monitor:
         """Take in the rows of one check (lines of checks.jsonl of one step), and say which limits they pass.
 
         A held-out simulator is compared with the training simulators that were checked by the same metric (their mean); where
-        none was, with the mean training reward of the steps.
+        none was, with the mean training reward of the steps. Metrics that are no scores (see `SCORES`) are left alone.
         """
         rows = list(rows)
         fresh: list[tuple[str, str, str]] = []
         for row in rows:
-            if row["value"] is not None:
+            if row["value"] is not None and any(word in str(row["metric"]) for word in SCORES):
                 key = (str(row["kind"]), str(row["simulator"]), str(row["metric"]))
                 self._checks.setdefault(key, []).append(_Point(int(row["step"]), float(row["value"])))
                 fresh.append(key)
