@@ -12,7 +12,9 @@ from hypothesis import strategies as st
 
 from interplay.cli import main
 from interplay.config import Sampling
+from interplay.corpora import load_corpus
 from interplay.corpora.encounters import Vote, read_arena, read_encounters, read_grades, read_votes, system_key
+from interplay.corpora.tagger import RuleTagger
 from interplay.errors import DataError, InputError
 from interplay.evaluation.counterfactual import (
     ACCEPT,
@@ -424,8 +426,9 @@ def test_published_recalls_beside_peoples_votes(shared_data, tmp_path, capsys, m
 # ---- the transfer matrix ---------------------------------------------------------------------------------------------
 
 
-def transfer_file(folder: Path, data: Path, *more: str) -> Path:
-    lines = [f'out = "{folder / "out"}"', f'tested = ["{data}"]', 'users = ["stub:accept-first"]', f'played = "{data}"']
+def transfer_file(folder: Path, data: Path, *more: str, tested: tuple[Path, ...] = ()) -> Path:
+    corpora = ", ".join(f'"{path}"' for path in (data, *tested))
+    lines = [f'out = "{folder / "out"}"', f"tested = [{corpora}]", 'users = ["stub:accept-first"]', f'played = "{data}"']
     lines += ["num_dialogues = 2", "max_turns = 6", *more, "[sampling]", "max_new_tokens = 8"]
     (folder / "t.toml").write_text("\n".join(lines))
     return folder / "t.toml"
@@ -434,12 +437,21 @@ def transfer_file(folder: Path, data: Path, *more: str) -> Path:
 def test_a_transfer_matrix_from_one_file_trains_tests_and_goes_on_where_it_stopped(data, tmp_path, capsys):
     rows = ["[trained]", f'own = ["{data}"]', "[given]", 'rules = "agenda"', 'gone = "no/model"', "[training]", "max_steps = 1"]
     tiny = ["max_length = 64", "[training.tiny]", "layers = 1", "width = 32", "vocab_size = 400", "context = 128"]
-    path = transfer_file(tmp_path, data, *rows, *tiny)
+    source = Path(__file__).parent / "fixtures" / "opendialkg"
+    books = load_corpus(
+        "opendialkg-books", source, tagger=RuleTagger(), split_by="dialogue", valid_fraction=0, test_fraction=0.9
+    )
+    books.save(tmp_path / "books")
+    path = transfer_file(tmp_path, data, "across_domains = true", *rows, *tiny, tested=(tmp_path / "books",))
     code, text, _ = run(capsys, "evaluate", "transfer", "--config", path)
     assert code == 0
     record = json.loads((tmp_path / "out" / "transfer.json").read_text())
     cells = {(c["trained_on"], c["tested_on"]): c for c in record["cells"]}
-    assert len(cells) == 6
+    assert len(cells) == 9
+    # A model's tags are those of films whatever stands between them; the rules know the facts of films alone.
+    assert (cells["own", "books"]["status"], cells["rules", "books"]["status"]) == ("complete", "impossible")
+    in_books = {r["metric"]: r["value"] for r in cells["own", "books"]["scores"] if r["subject"] != "human"}
+    assert in_books["turns.nats_per_turn"] > 0
     assert {cells["gone", c]["status"] for c in ("d", "stub:accept-first")} == {"impossible"}
     assert "no/model is not a directory" in text
     assert (cells["own", "d"]["seen"], cells["rules", "d"]["seen"]) == (True, False)

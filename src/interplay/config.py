@@ -240,6 +240,21 @@ class UserTasks(Section):
     """Share of the lists that are the log's own with the person's own answer, where there is one that fits the task."""
 
 
+class TraceSettings(Section):
+    """What a recommender that reasons learns to write before each turn; see docs/reasoning.md."""
+
+    list_length: int = Field(default=10, ge=1, le=50)
+    """Titles of the ranked list; at most as many as there are candidates."""
+    attributes: list[str] = ["genre", "decade", "mood"]
+    """Kinds of attributes that are shown beside each candidate."""
+    source: AgentSpec = "rules"
+    """Who writes the reasoning that is learned: "rules", or the model of URL#MODEL."""
+    tries: int = Field(default=3, ge=1)
+    """Times that a model is asked for a list that begins with the gold item, before the rules stand in."""
+    outside: Literal["unlearned", "insert"] = "unlearned"
+    """Where no gold item is a candidate: do not learn the list, or put the gold item in the place of a candidate."""
+
+
 class TrainConfig(ResumableOutput):
     """Train a user simulator, a recommender, or a base of both, on conversations."""
 
@@ -261,6 +276,8 @@ class TrainConfig(ResumableOutput):
     """ranker:PATH shows the recommender candidates before each of its turns (a ranker of the same data directory)."""
     num_candidates: int = Field(default=10, ge=1, le=50)
     """Candidates per turn, with --knowledge."""
+    reasoning: bool = False
+    """The recommender writes its reasoning and a ranked list of candidates before each turn; with --knowledge."""
     cues: list[str] = []
     """Tell the model how it is going to speak, as the logs did: all, or kinds (verbosity length ...); see docs/control.md."""
     cue_dropout: float = Field(default=0.15, ge=0, lt=1)
@@ -292,6 +309,7 @@ class TrainConfig(ResumableOutput):
     show_masks: int = Field(default=0, ge=0, exclude=True)
     """Print this many coloured conversations (learned words stand out) and stop."""
     tasks: UserTasks = UserTasks()
+    trace: TraceSettings = TraceSettings()
     tiny: TinyConfig = TinyConfig()
     lora: LoraSettings = LoraSettings()
 
@@ -371,6 +389,11 @@ class ControlFlags(Section):
         if any(not 1 <= words <= MOST_WORDS for words in length):
             raise ValueError(f"a user turn has 1 to {MOST_WORDS} words")
         return length
+
+    @property
+    def is_set(self) -> bool:
+        """Whether anything is fixed."""
+        return bool(self.fixed or self.length or self.tolerance is not None)
 
     @property
     def fixed(self) -> dict[str, str]:

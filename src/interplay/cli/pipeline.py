@@ -17,7 +17,7 @@ from interplay import __version__
 from interplay.cli.progress import Progress
 from interplay.config import DataConfig, ReportConfig, SimulateConfig, SimulationFlags, TrainConfig
 from interplay.corpora.corpus import Corpus, read_catalog, stream_dialogues, stream_scenarios
-from interplay.errors import DataError
+from interplay.errors import ConfigError, DataError
 from interplay.simulation.agents import is_told_target
 from interplay.simulation.specs import LoadedAgent, load_from_spec, split_server
 from interplay.store import Run, read_lines, read_records, write_records
@@ -238,9 +238,11 @@ def load_agent(
         catalog=catalog,
         max_batch=config.concurrency,
         memory_gib=config.memory_gib,
+        kv_cache=config.kv_cache,
         constrained=config.constrained,
         exclude_rejected=config.exclude_rejected,
         slots=config,
+        any_domain=any_domain,
     )
 
 
@@ -594,9 +596,26 @@ def _print_confusion(rows: list[ScoreRow]) -> None:
 
 
 def report(config: ReportConfig) -> int:
-    """`interplay report`: a page and tables from Runs."""
+    """`interplay report`: a page and tables from Runs, or from the seeds of an optimisation.
+
+    Raises:
+        RunError: see `page.write_report` and `optimize_page.write_optimize_page`.
+        ConfigError: a table of a paper is asked of an optimisation.
+    """
+    from interplay.evaluation.optimisation import is_optimisation
     from interplay.report.page import write_report
 
+    if optimisations := [path for path in config.runs if is_optimisation(path)]:
+        from interplay.report.optimize_page import require_alike, write_optimize_page
+
+        require_alike(config.runs, optimisations)
+        if config.table:
+            raise ConfigError("--table fills tables of papers with Runs; an output of interplay optimize has its own")
+        page = write_optimize_page(
+            config.runs, config.out, num_dialogues=config.num_examples, seed=config.seed, overwrite=config.overwrite
+        )
+        print(f"open {page}")
+        return 0
     page = write_report(
         config.runs,
         config.out,

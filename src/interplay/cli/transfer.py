@@ -113,7 +113,7 @@ def _on_corpus(config: TransferConfig, row: str, spec: str, column: str, path: P
         out = config.out / CELLS / f"{_file_name(row)}--{_file_name(column)}.{protocol}"
         done = Run.read(out).scores() if (out / Run.MARKER).is_file() else []
         if not done:
-            loaded = load_agent(spec, Role.RECOMMENDER, config, corpus.catalog)
+            loaded = load_agent(spec, Role.RECOMMENDER, config, corpus.catalog, any_domain=config.across_domains)
             asked = EvaluateConfig(
                 protocol=protocol,
                 recommender=spec,
@@ -127,6 +127,7 @@ def _on_corpus(config: TransferConfig, row: str, spec: str, column: str, path: P
                 sampling=config.sampling,
                 concurrency=config.concurrency,
                 memory_gib=config.memory_gib,
+                kv_cache=config.kv_cache,
             )
             done, _ = evaluate_run(asked, corpus, pairs, loaded)
         scores += done

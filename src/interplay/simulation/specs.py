@@ -75,6 +75,8 @@ def load_from_spec(
     constrained: bool = True,
     exclude_rejected: bool = False,
     slots: SlotFlags | None = None,
+    control: ControlFlags | None = None,
+    any_domain: bool = False,
 ) -> LoadedAgent:
     """The Agent that `spec` names.
 
@@ -89,6 +91,9 @@ def load_from_spec(
         constrained: hold models to the format of a turn and to titles of the catalog; see docs/backends.md for who can.
         exclude_rejected: whether a constrained recommender may not name again what the user has turned down.
         slots: what a model that recommends gets beside its backbone; not used for users.
+        control: what a user that was trained with cues is told; not used for recommenders.
+        any_domain: let a model that was trained on one domain talk about another: titles then stand between the tags of the
+            domain that it knows.
 
     Raises:
         InputError: there is no such agent, it is of the other role or another domain, or it can't have such slots.
@@ -100,6 +105,9 @@ def load_from_spec(
         and (spec == "agenda" or spec.startswith((RANKER, *BASELINES)))
     ):
         raise ConfigError(f"--knowledge and --guidance are for models; {spec} is none")
+    asked = control if role is Role.USER and control is not None else ControlFlags()
+    if asked.is_set and (spec == "agenda" or spec.startswith((STUB, "http://", "https://", *BASELINES))):
+        raise ConfigError(f"--control is for users that were trained with cues (interplay train user --cues all); {spec} is none")
     if spec == "agenda":
         from interplay.simulation.agenda_user import AgendaUser
         from interplay.simulation.rule_recommender import RuleRecommender
@@ -142,6 +150,7 @@ def load_from_spec(
             memory_gib=memory_gib,
             kv_cache=kv_cache,
             constrained=constrained,
+            control=control,
         )
         return with_noise(sound, rate)
     if spec.startswith(STUB):
@@ -173,12 +182,13 @@ def load_from_spec(
             examples = partial(moments.examples, num=options.num_examples)
             print_of_examples = f" examples {digest}"
             manner.append(f"{options.num_examples} examples")
-        filled, print_of = slots_of(flags, None, catalog, constrained=constrained)
+        form = ChatFormat(catalog.domain, options.prompt, examples=examples)
+        filled, print_of = slots_of(flags, None, catalog, constrained=constrained, reasons=form.reasoning)
         backend = HttpBackend(url, model, max_concurrency=min(max_batch, MAX_CONCURRENCY))
         chat = ChatAgent(
             role,
             f"{model} ({', '.join(manner)})" if manner else model,
-            ChatFormat(catalog.domain, options.prompt, examples=examples),
+            form,
             backend,
             sampling,
             catalog,
@@ -195,11 +205,12 @@ def load_from_spec(
 
     model_path = spec.removeprefix(VLLM)
     card = require_role(Path(model_path), role)
-    if card.domain != catalog.domain.name:
+    if card.domain != catalog.domain.name and not any_domain:
         raise InputError(
             f"{spec} was trained on the {card.domain} domain; these scenarios are of the {catalog.domain.name} domain"
         )
     filled, print_of = slots_of(flags, card, catalog, constrained=constrained)
+    cues, print_of_cues = cues_of(asked, card, Path(model_path), constrained=constrained)
     trained, _ = load_agent(
         Path(model_path),
         role,
@@ -211,9 +222,11 @@ def load_from_spec(
         constrained=constrained,
         exclude_rejected=exclude_rejected,
         slots=filled,
+        cues=cues,
+        length_tolerance=asked.tolerance,
         engine="local" if model_path == spec else "vllm",
     )
-    return LoadedAgent(trained, card.with_persona, f"{spec} {content_hash(card.model_dump(mode='json'))}{print_of}")
+    return LoadedAgent(trained, card.with_persona, f"{spec} {content_hash(card.model_dump(mode='json'))}{print_of}{print_of_cues}")
 
 
 def degrade(good: LoadedAgent | None, fault: Fault, catalog: Catalog) -> LoadedAgent:
@@ -274,7 +287,12 @@ def ranker_at(spec: str, catalog: Catalog) -> "tuple[Path, ItemRanker]":
 
 
 def slots_of(
-    flags: SlotFlags | None, card: "CheckpointCard | None", catalog: Catalog, *, constrained: bool
+    flags: SlotFlags | None,
+    card: "CheckpointCard | None",
+    catalog: Catalog,
+    *,
+    constrained: bool,
+    reasons: bool = False,
 ) -> "tuple[Slots | None, str]":
     """The slots that flags and a trained model's card ask for.
 
@@ -283,6 +301,7 @@ def slots_of(
         card: of a trained model; None for a server's.
         catalog: what is recommended.
         constrained: whether the model is held to a format.
+        reasons: whether a server's model reasons; a trained one's card says so.
 
     Returns:
         The slots, None where all are empty; and what to add to the agent's fingerprint.
@@ -316,7 +335,16 @@ def slots_of(
     if spec is not None:
         path, ranker = ranker_at(spec, catalog)
         number = flags.num_candidates or (trained.num_candidates if trained is not None else NUM_CANDIDATES)
-        knowledge = Knowledge(ranker, catalog, number)
+        reasoner = None
+        if reasons or (card is not None and card.reasoning):
+            from interplay.simulation.reasoning import KINDS, Reasoner
+
+            reasoner = (
+                Reasoner(catalog, KINDS)
+                if card is None or trained is None
+                else Reasoner(catalog, trained.attributes, card.list_length)
+            )
+        knowledge = Knowledge(ranker, catalog, number, reasoner)
         prints += f" knowledge {path} {content_hash(ranker.card)} {number} {flags.knowledge_form}"
     guidance = None if flags.guidance is None else guidance_of(flags.guidance)
     prints += f" guidance {flags.guidance}" if flags.guidance else ""
@@ -324,6 +352,40 @@ def slots_of(
         return None, ""
     in_view = knowledge is not None and (trained is not None if card is not None else not only_candidates)
     return Slots(knowledge, in_view, only_candidates, guidance), prints
+
+
+def cues_of(
+    flags: ControlFlags, card: "CheckpointCard", path: Path, *, constrained: bool
+) -> "tuple[tuple[CueSource, ...], str]":
+    """What tells a trained model of itself and of its turns.
+
+    Args:
+        flags: what was asked for; of a user.
+        card: the model's.
+        path: where it lies, with what people were like beside it.
+        constrained: whether it is held to a format.
+
+    Returns:
+        The sources, none for a model that was trained without cues; and what to add to the agent's fingerprint.
+
+    Raises:
+        InputError: it was trained without a cue that is fixed, or what people were like is missing.
+    """
+    from interplay.simulation.control import Control, read_counts
+
+    unknown = [kind for kind in (*flags.fixed, *([LENGTH] if flags.length or flags.tolerance is not None else ())) if kind not in card.cues]
+    if unknown:
+        raise ConfigError(
+            f"{path} was trained {'with ' + ', '.join(card.cues) if card.cues else 'without cues'}, so nothing tells it of "
+            f"{' or '.join(unknown)}: leave out --control.{unknown[0]}, or train one with interplay train user --cues all"
+        )
+    if flags.tolerance is not None and not constrained:
+        raise ConfigError("--control.tolerance holds turns to a length by constrained decoding: leave out --no-constrained")
+    if card.role is not Role.USER or not set(card.cues) & {*SESSION_CUES, *TURN_CUES[Role.USER]}:
+        return (), ""
+    counts = read_counts(path) if flags.policy == "learned" else None
+    seen = None if counts is None else counts.model_dump(mode="json")
+    return (Control(card.cues, flags, counts),), f" control {content_hash([flags.model_dump(mode='json'), seen])}"
 
 
 def guidance_of(spec: str) -> "Guidance":
