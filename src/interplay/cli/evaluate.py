@@ -34,6 +34,7 @@ from interplay.config import (
     LeakageConfig,
     ListsConfig,
     MatrixConfig,
+    MultiturnConfig,
     NoiseConfig,
     PersuasionConfig,
     RealismConfig,
@@ -65,6 +66,9 @@ FORMS = {
     "turns": Form(EvaluateConfig, "evaluate:protocol", "single turns of either side beside what people said"),
     "recommendation": Form(EvaluateConfig, "evaluate:protocol", "is the item that people went for named, or ranked high?"),
     "lists": Form(ListsConfig, "lists:evaluate_lists", "lists of titles that any recommender wrote to a file"),
+    "multiturn": Form(
+        MultiturnConfig, "multiturn:multiturn", "turn by turn: recall, preference coverage; rounds that were accepted"
+    ),
     "matrix": Form(MatrixConfig, "matrix:matrix", "every user simulator with every recommender"),
     "compare": Form(CompareConfig, "compare:compare", "Runs on the same scenarios: differences, and whether they are noise"),
     "noise": Form(NoiseConfig, "compare:noise", "how far two Runs of the same agents lie apart"),
