@@ -26,6 +26,10 @@ from engines.workload import Workload
 
 WORKER = Path(__file__).parent / "engines" / "worker.py"
 
+OURS = "ours"
+NARROW = "ours in 16 bits"
+"""With keys and values kept in bfloat16."""
+
 GROUP = 64
 """Conversations in lock-step."""
 
@@ -125,7 +129,8 @@ def compare(bench: Bench, shape: Shape, sizes: dict[str, int]) -> dict[str, Any]
         return Row(label, num, result, workload)
 
     def rows() -> Iterator[Row | None]:
-        yield one("ours", "torch_engines:ours", "ours")
+        yield one(OURS, "torch_engines:ours", "ours")
+        yield one(NARROW, "torch_engines:ours", "ours", kv_cache="bfloat16")
         yield one("(a) generate, one conversation at a time, full history", "torch_engines:naive", "naive")
         yield one(
             f"(b) generate, {min(sizes['lockstep'], GROUP)} in lock-step, full history", "torch_engines:lockstep", "lockstep"
@@ -139,29 +144,36 @@ def compare(bench: Bench, shape: Shape, sizes: dict[str, int]) -> dict[str, Any]
         if options.ragged:
             shortest, longest = options.turn_tokens
             mixed = {"turn_tokens": (max(1, shortest * 2 // 5), longest * 8 // 5)}
-            yield one(f"ours, turns of {mixed['turn_tokens']} tokens", "torch_engines:ours", "ours", workload=mixed)
-            yield one("(b), the same", "torch_engines:lockstep", "lockstep", workload=mixed)
+            turns = f"turns of {mixed['turn_tokens']} tokens"
+            yield one(f"{OURS}, {turns}", "torch_engines:ours", "ours", workload=mixed)
+            yield one(f"{NARROW}, {turns}", "torch_engines:ours", "ours", kv_cache="bfloat16", workload=mixed)
+            yield one(f"(b), {turns}", "torch_engines:lockstep", "lockstep", workload=mixed)
 
     found = [row for row in rows() if row is not None]
     bench.say(
         f"{base.turns} turns of {options.turn_tokens[0]}-{options.turn_tokens[1]} tokens, "
         f"{base.persona_tokens} tokens before, greedy, {options.threads} threads"
     )
-    bench.say(f"{'ours is':>9} {'conv/s':>9} {'conv.':>6} {'tokens/s':>9} {'GiB':>5} {'same ids':>8}")
+    bench.say(f"{'ours is':>9} {'16 bits':>9} {'conv/s':>9} {'conv.':>6} {'tokens/s':>9} {'GiB':>5} {'same ids':>8}")
     out: dict[str, Any] = {"rows": []}
     ours: Row | None = None
+    narrow: Row | None = None
     for row in found:
-        ours = row if row.label.startswith("ours") else ours
+        if row.label.startswith(NARROW):
+            narrow = row
+        elif row.label.startswith(OURS):
+            ours, narrow = row, None
         same = _same(ours, row) if ours is not None else None
         if row.rate is None:
             bench.say(
-                f"{'':>9} {'-':>9} {row.conversations:>6} {'':>9} {'':>5} {'':>8}  {row.label}: {row.result.get('error')}"
+                f"{'':>9} {'':>9} {'-':>9} {row.conversations:>6} {'':>9} {'':>5} {'':>8}  {row.label}: "
+                f"{row.result.get('error')}"
             )
         else:
             written = sum(map(row.workload.generated_tokens, range(row.conversations)))
-            ratio = "" if ours is None or ours.rate is None or row is ours else f"{ours.rate / row.rate:8.2f}x"
+            ratios = [f"{times:8.2f}x" if (times := _times(one, row)) else "" for one in (ours, narrow)]
             bench.say(
-                f"{ratio:>9} {row.rate:9.3f} {row.conversations:>6} {written / row.result['seconds']:9.0f} "
+                f"{ratios[0]:>9} {ratios[1]:>9} {row.rate:9.3f} {row.conversations:>6} {written / row.result['seconds']:9.0f} "
                 f"{row.result['peak_gib']:5.2f} {'' if same is None else f'{same:.0%}':>8}  {row.label}"
             )
         kept = {k: v for k, v in row.result.items() if k != "said"}
@@ -170,21 +182,29 @@ def compare(bench: Bench, shape: Shape, sizes: dict[str, int]) -> dict[str, Any]
                 "engine": row.label,
                 "workload": row.workload.to_json(),
                 "conversations_per_s": row.rate,
-                "ours_is_times": None if ours is None or not ours.rate or not row.rate else ours.rate / row.rate,
+                "ours_is_times": _times(ours, row),
+                "in_16_bits_is_times": _times(narrow, row),
                 "same_conversations": same,
                 **kept,
             }
         )
-    first = found[0] if found else None
-    if first is not None and first.label == "ours" and first.rate is not None:
-        out["bound"] = bound = bound_seconds(shape, base, sizes["batch"], bench.machine)
-        share = bound["seconds"] / first.result["seconds"]
+    out["bounds"] = []
+    for row in found:
+        if row.label not in (OURS, NARROW) or row.rate is None:
+            continue
+        bound = bound_seconds(shape, base, sizes["batch"], bench.machine, cache_bytes=4 if row.label == OURS else 2)
+        share = bound["seconds"] / row.result["seconds"]
         bench.say(
-            f"ours reaches {share:.0%} of the bound of {base.conversations / bound['seconds']:.1f} conv/s "
+            f"{row.label}: {share:.0%} of the bound of {base.conversations / bound['seconds']:.1f} conv/s "
             f"(reading {bound['reading_seconds']:.2f} s, writing {bound['writing_seconds']:.2f} s)"
         )
-        out["share_of_bound"] = share
+        out["bounds"].append({"engine": row.label, "share_of_bound": share, **bound})
     return out
+
+
+def _times(one: Row | None, other: Row) -> float | None:
+    """How many times the rate of `other` one's is; None for itself and where either has none."""
+    return None if one is None or one is other or not one.rate or not other.rate else one.rate / other.rate
 
 
 def _same(one: Row, other: Row) -> float | None:
@@ -199,24 +219,38 @@ def _same(one: Row, other: Row) -> float | None:
 
 
 def bound_seconds(
-    shape: Shape, workload: Workload, batch: int, machine: dict[str, Any], bytes_per_number: int = 4
+    shape: Shape,
+    workload: Workload,
+    batch: int,
+    machine: dict[str, Any],
+    *,
+    weight_bytes: int = 4,
+    cache_bytes: int = 4,
 ) -> dict[str, float]:
     """What the workload must take at the machine's measured rates, if every token passes each model once.
 
     A pass takes the longer of its FLOPs at the rate of a large matrix product and its bytes at the rate of reading:
     weights (from the cache when they fit into 16 MiB), then keys and values of every token it looks back at. Batches are full
     and in lock-step, lengths the mean of the workload's.
+
+    Args:
+        shape: of both models.
+        workload: the conversations.
+        batch: conversations at once.
+        machine: the rates of `engines.machine`.
+        weight_bytes: per weight.
+        cache_bytes: per number of the caches.
     """
     rows = min(batch, workload.conversations)
     waves = workload.conversations / rows
     length = round(sum(workload.turn_tokens) / 2)
-    weight_bytes = shape.parameters * bytes_per_number
-    weight_rate = machine["cache_bytes_per_s" if weight_bytes < 16 * 2**20 else "memory_bytes_per_s"]
+    weights = shape.parameters * weight_bytes
+    weight_rate = machine["cache_bytes_per_s" if weights < 16 * 2**20 else "memory_bytes_per_s"]
 
     def one_pass(tokens: int, held: int) -> float:
         attended = tokens * held + tokens * (tokens + 1) // 2
         flops = shape.flops(rows * tokens, rows * attended, rows)
-        read = weight_bytes / weight_rate + rows * held * shape.kv_per_token * bytes_per_number / machine["memory_bytes_per_s"]
+        read = weights / weight_rate + rows * held * shape.kv_per_token * cache_bytes / machine["memory_bytes_per_s"]
         return max(flops / machine["gemm_flops"], read)
 
     held = [0, 0]
@@ -369,7 +403,7 @@ def section_gpu(bench: Bench) -> dict[str, Any]:
             if "error" in result:
                 bench.say(f"{'-':>9}  {name} {label}: {result['error']}")
                 continue
-            bound = bound_seconds(shape, workload, n, machine, bytes_per_number=2)
+            bound = bound_seconds(shape, workload, n, machine, weight_bytes=2, cache_bytes=2)
             row["share_of_bound"] = bound["seconds"] / result["seconds"]
             written = sum(map(workload.generated_tokens, range(n)))
             bench.say(
@@ -400,17 +434,50 @@ def section_agreement(bench: Bench) -> dict[str, Any]:
             if reference is None:
                 reference = said
                 continue
-            same = sum(reference[i] == turns for i, turns in said.items())
-            tokens = [(a, b) for i, turns in said.items() for x, y in zip(reference[i], turns) for a, b in zip(x, y)]
-            rate = sum(a == b for a, b in tokens) / len(tokens)
-            out["rows"].append(
-                {"temperature": temperature, "batch": batch, "of": n, "conversations": num, "same": same, "same_tokens": rate}
-            )
+            agreement = _agreement(reference, said)
+            out["rows"].append({"temperature": temperature, "batch": batch, "of": n, "conversations": num, **agreement})
             bench.say(
-                f"{same / num:9.1%}  of {num} conversations, {rate:.2%} of their tokens: batch {batch} against {n}, "
-                f"temperature {temperature:g}"
+                f"{agreement['same'] / num:9.1%}  of {num} conversations, {agreement['same_tokens']:.2%} of their tokens: "
+                f"batch {batch} against {n}, temperature {temperature:g}"
             )
+        if reference is None:
+            continue
+        job = {"shape": "tiny", "batch": n, "concurrency": n, "warm_up": 2, "kv_cache": "bfloat16"}
+        result = bench.measure("torch_engines:ours", workload=workload.to_json(), **job)
+        said = result.pop("said", None)
+        if said is None:
+            bench.say(f"{'-':>9}  keys and values in 16 bits: {result.get('error')}")
+            continue
+        agreement = _agreement(reference, said)
+        out["rows"].append({"temperature": temperature, "kv_cache": "bfloat16", "of": n, "conversations": n, **agreement})
+        bench.say(
+            f"{agreement['same'] / n:9.1%}  of {n} conversations, {agreement['same_turns']:.1%} of turns after equal ones, "
+            f"{agreement['same_tokens']:.2%} of tokens: keys and values in 16 bits against 32, temperature {temperature:g}"
+        )
     return out
+
+
+def _agreement(reference: dict[str, list[list[int]]], said: dict[str, list[list[int]]]) -> dict[str, float]:
+    """How far conversations are the same.
+
+    Returns:
+        same: conversations in which every token is.
+        same_tokens: share of tokens that are; after the first that differs two conversations have little in common.
+        same_turns: share of the same turns among those up to and including the first that differs.
+    """
+    pairs = [(reference[i], turns) for i, turns in said.items()]
+    tokens = [a == b for one, other in pairs for x, y in zip(one, other, strict=True) for a, b in zip(x, y, strict=False)]
+    turns = []
+    for one, other in pairs:
+        for x, y in zip(one, other, strict=True):
+            turns.append(x == y)
+            if x != y:
+                break
+    return {
+        "same": sum(one == other for one, other in pairs),
+        "same_tokens": sum(tokens) / len(tokens),
+        "same_turns": sum(turns) / len(turns),
+    }
 
 
 SECTIONS: dict[int, Callable[[Bench], dict[str, Any]]] = {

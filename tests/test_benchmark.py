@@ -26,9 +26,10 @@ def test_a_quick_run_prints_a_table_and_writes_json(tmp_path):
     report = json.loads(out.read_text())
     assert report["date"] == "2020-01-02"
     assert report["machine"]["torch_threads"] == 1
-    [row] = report["sections"]["1"]["rows"]
-    assert row["engine"] == "ours"
-    assert row["conversations_per_s"] > 0, row
+    rows = report["sections"]["1"]["rows"]
+    assert [row["engine"] for row in rows] == ["ours", "ours in 16 bits"]
+    assert all(row["conversations_per_s"] > 0 for row in rows), rows
+    assert rows[1]["ours_is_times"] == rows[0]["conversations_per_s"] / rows[1]["conversations_per_s"]
 
 
 def test_every_engine_is_asked_for_the_same_tokens_however_often_it_is_asked():

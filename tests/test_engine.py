@@ -9,11 +9,13 @@ import numpy as np
 import pytest
 import torch
 import transformers
+from hypothesis import given
+from hypothesis import strategies as st
 
 from interplay.backends import local, sampling
-from interplay.backends.attention import CompiledSlots, Pieces, TorchSlots
+from interplay.backends.attention import CompiledSlots, LayerShape, Pieces, TorchSlots
 from interplay.backends.backend import Request
-from interplay.backends.cpu_kernels import multiply
+from interplay.backends.cpu_kernels import multiply, store
 from interplay.backends.local import LocalBackend
 from interplay.config import Sampling
 from interplay.errors import BackendError
@@ -62,6 +64,10 @@ def qwen():
 def words(seed: int, low: int = 3, high: int = 70) -> list[int]:
     drawn = random.Random(seed)
     return [drawn.randrange(1, 300) for _ in range(drawn.randrange(low, high))]
+
+
+TIES = st.sampled_from([0x7FFF, 0x8000, 0x8001])
+"""The lower half of a float32 that lies next to, or on, the middle between two numbers of bfloat16."""
 
 
 async def talk(backend: LocalBackend, index: int, sampling: Sampling, num_turns: int = 3) -> list[tuple[int, ...]]:
@@ -115,6 +121,19 @@ def test_sampled_conversations_agree_whatever_the_slots_and_the_order(qwen):
     same = sum(runs[0][i] == run[i] for run, i in product(runs[1:], range(40)))
     # Batches of other sizes round differently, and a draw that falls on the boundary of two tokens may then differ.
     assert same >= 0.975 * 80
+
+
+@pytest.mark.parametrize(
+    ("architecture", "dtype"),
+    [("Qwen3", torch.float32), ("Gemma2", torch.float32), ("Qwen3", torch.float64)],
+    ids=["compiled", "compiled attention", "torch"],
+)
+def test_a_cache_in_bfloat16_says_mostly_what_the_model_says(architecture, dtype):
+    model = build(architecture).to(dtype)
+    said = hold(model, range(12), kv_cache="bfloat16")
+    exact = hold(model, range(12))
+    # Histories differ after the first other token, so first turns are compared.
+    assert sum(said[i][0] == exact[i][0] for i in range(12)) >= 8
 
 
 def test_each_token_goes_through_the_model_once(qwen):
@@ -213,11 +232,13 @@ def test_a_cancelled_request_leaves_its_slot_to_others(qwen):
     assert len(asyncio.run(run()).ids) == 9
 
 
-def test_slots_follow_from_the_memory_and_grow_at_the_cost_of_their_number(qwen):
+@pytest.mark.parametrize("kv_cache", ["model", "bfloat16"])
+def test_slots_follow_from_the_memory_and_grow_at_the_cost_of_their_number(qwen, kv_cache):
     async def run():
-        probe = LocalBackend(qwen, "tiny")
+        probe = LocalBackend(qwen, "tiny", kv_cache=kv_cache)
         gib = probe.token_bytes * 512 * 3.5 / 2**30
-        backend = LocalBackend(build("Qwen3", max_position_embeddings=2048), "tiny", max_batch=64, memory_gib=gib)
+        model = build("Qwen3", max_position_embeddings=2048)
+        backend = LocalBackend(model, "tiny", max_batch=64, memory_gib=gib, kv_cache=kv_cache)
         await backend.complete(Request(tuple(words(1)), GREEDY, 0, "a"))
         before = backend.num_slots
         with warnings.catch_warnings(record=True) as caught:
@@ -232,6 +253,11 @@ def test_slots_follow_from_the_memory_and_grow_at_the_cost_of_their_number(qwen)
     assert (before, after) == (3, 1)
     assert any("1 slots instead of 3" in t for t in told)
     assert len({a.ids for a in answers}) == 1
+
+
+def test_a_cache_in_bfloat16_takes_half_of_the_memory(qwen):
+    whole, half = (LocalBackend(qwen, "tiny", kv_cache=kind).token_bytes for kind in ("model", "bfloat16"))
+    assert whole == 3 * 2 * (16 + 16) * 4 == 2 * half
 
 
 def test_a_memory_too_small_for_one_conversation_is_one_clear_line(qwen):
@@ -268,23 +294,63 @@ def test_an_architecture_without_ordinary_attention_is_refused_by_name():
         LocalBackend(transformers.BloomForCausalLM(config).eval(), "bloom")
 
 
-def test_both_kinds_of_slots_compute_the_same_attention():
-    generator = torch.Generator().manual_seed(0)
-    from interplay.backends.attention import LayerShape
+SHAPES_TO_ATTEND = [LayerShape(2, 16, 24)]
 
-    shapes = [LayerShape(2, 16, 24)]
-    compiled = CompiledSlots(shapes, 4, 40)
-    plain = TorchSlots(shapes, 4, 40, torch.device("cpu"), torch.float32)
-    for rows in ([(2, 0, 30), (0, 0, 3)], [(2, 30, 1), (0, 3, 20), (3, 0, 1)]):
+
+def compiled_slots(dtype):
+    return CompiledSlots(SHAPES_TO_ATTEND, 4, 40, dtype)
+
+
+def plain_slots(dtype):
+    return TorchSlots(SHAPES_TO_ATTEND, 4, 40, torch.device("cpu"), dtype)
+
+
+def attended(slots, window, cap, keep=lambda x: x):
+    """What some steps over four slots attend to, with keys and values that went through `keep`."""
+    generator = torch.Generator().manual_seed(0)
+    out = []
+    for rows in ([(2, 0, 30), (0, 0, 3)], [(2, 30, 1), (0, 3, 20), (3, 0, 1)], [(0, 23, 6), (3, 1, 1), (2, 31, 2)]):
         pieces = Pieces(*np.array(rows).T)
         tokens = int(pieces.length.sum())
         query = torch.randn(1, 6, tokens, 16, generator=generator)
         key = torch.randn(1, 2, tokens, 16, generator=generator)
         value = torch.randn(1, 2, tokens, 24, generator=generator)
-        results = []
-        for slots in (compiled, plain):
-            results.append(slots.begin(pieces, 1).attend(0, query, key, value, 0.3, 9, 5.0))
-        torch.testing.assert_close(*results, atol=1e-5, rtol=1e-5)
+        out.append(slots.begin(pieces, 1).attend(0, query, keep(key), keep(value), 0.3, window, cap))
+    return torch.cat(out, 1)
+
+
+@pytest.mark.parametrize(("window", "cap"), [(9, 5.0), (2**31 - 1, 0.0)])
+def test_both_kinds_of_slots_compute_the_same_attention(window, cap):
+    results = [attended(slots, window, cap) for slots in (compiled_slots(torch.float32), plain_slots(torch.float32))]
+    torch.testing.assert_close(*results, atol=1e-5, rtol=1e-5)
+
+
+@pytest.mark.parametrize("slots", [compiled_slots, plain_slots])
+def test_attention_over_a_cache_in_bfloat16_is_attention_over_rounded_keys_and_values(slots):
+    rounded = attended(slots(torch.float32), 2**31 - 1, 0.0, keep=lambda x: x.bfloat16().float())
+    torch.testing.assert_close(attended(slots(torch.bfloat16), 2**31 - 1, 0.0), rounded, atol=1e-6, rtol=1e-6)
+
+
+def test_slots_in_bfloat16_keep_what_they_hold_when_they_are_resized():
+    slots = compiled_slots(torch.bfloat16)
+    attended(slots, 9, 0.0)
+    held = slots.keys[0][:3, :, :33].copy()
+    slots.resize(3, 80)
+    assert slots.keys[0].nbytes == 2 * 3 * 2 * 80 * 16
+    assert (slots.keys[0][:, :, :33] == held).all()
+
+
+@given(st.lists(st.integers(0, 2**32 - 1) | st.builds(lambda high, low: high << 16 | low, st.integers(0, 2**16 - 1), TIES)))
+def test_keys_and_values_are_rounded_as_torch_rounds_to_bfloat16(bits):
+    x = np.array(bits, np.uint32).view(np.float32)[None, None]
+    kept = np.empty((2, 1, 1, 1, len(bits)), np.uint16)
+    store(x, x, *kept, np.zeros(1, np.int64), np.zeros(1, np.int64))
+    expected = torch.from_numpy(x).bfloat16()
+    for found in kept:
+        # Bit by bit but for NaN, of which there are many.
+        torch.testing.assert_close(
+            torch.from_numpy(found[0, 0]).view(torch.bfloat16), expected[0], atol=0, rtol=0, equal_nan=True
+        )
 
 
 @pytest.fixture

@@ -44,7 +44,8 @@ def ours(job: dict[str, Any]) -> dict[str, Any]:
     counted = _count_tokens(user, recommender)
 
     def once(load: Workload) -> Any:
-        backends = [LocalBackend(model, "ours", max_batch=job["batch"]) for model in (user, recommender)]
+        options = {"max_batch": job["batch"], "kv_cache": job.get("kv_cache", "model")}
+        backends = [LocalBackend(model, "ours", **options) for model in (user, recommender)]
         return play(backends[0], backends[1], load, concurrency=job["concurrency"])
 
     once(warm)

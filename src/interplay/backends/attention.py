@@ -5,6 +5,7 @@ padding, writes their keys and values into their slots, and lets each token atte
 but attention costs what the tokens cost, whatever the lengths, and a conversation's cache stays where it is between turns.
 
 Two stores do the work: `CompiledSlots` (float32 on a CPU, kernels of `cpu_kernels`) and `TorchSlots` (anything torch runs on).
+Either can keep keys and values in bfloat16, rounded once as they are written; all arithmetic stays in the model's type.
 """
 
 import math
@@ -226,8 +227,8 @@ class CompiledPass:
         store(key.numpy(), value.numpy(), *self.cache(layer), self.slot, self.position)
         return self.look_back(layer, query, scale, window, cap)[None]
 
-    def cache(self, layer: int) -> "tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]":
-        """Keys and values of a layer, (num_slots, num_key_heads, capacity, size) each."""
+    def cache(self, layer: int) -> "tuple[npt.NDArray[Any], npt.NDArray[Any]]":
+        """Keys and values of a layer, (num_slots, num_key_heads, capacity, size) each; float32, or bfloat16 as uint16."""
         return self._slots.keys[layer], self._slots.values[layer]
 
     def look_back(self, layer: int, query: torch.Tensor, scale: float, window: int, cap: float) -> torch.Tensor:
@@ -241,14 +242,17 @@ class CompiledPass:
 
 
 class CompiledSlots:
-    """Slots in float32 on a CPU."""
+    """Slots of a model in float32 on a CPU; kept in float32 or, as bits in uint16, in bfloat16."""
 
-    def __init__(self, shapes: Sequence[LayerShape], num_slots: int, capacity: int) -> None:
+    def __init__(self, shapes: Sequence[LayerShape], num_slots: int, capacity: int, dtype: torch.dtype = torch.float32) -> None:
+        import numpy as np
+
         self._shapes = list(shapes)
+        self._kind = np.dtype(np.uint16 if dtype == torch.bfloat16 else np.float32)
         self.num_slots = 0
         self.capacity = 0
-        self.keys: list[npt.NDArray[np.float32]] = []
-        self.values: list[npt.NDArray[np.float32]] = []
+        self.keys: list[npt.NDArray[Any]] = []
+        self.values: list[npt.NDArray[Any]] = []
         self.resize(num_slots, capacity)
 
     def begin(self, pieces: Pieces, threads: int) -> CompiledPass:
@@ -260,7 +264,7 @@ class CompiledSlots:
         kept, old = min(num_slots, self.num_slots), self.capacity
         for layer, shape in enumerate(self._shapes):
             for arrays, size in ((self.keys, shape.size), (self.values, shape.value_size)):
-                fresh = _large_pages((num_slots, shape.heads, capacity, size))
+                fresh = _large_pages((num_slots, shape.heads, capacity, size), self._kind)
                 if kept:
                     fresh[:kept, :, :old] = arrays[layer][:kept]
                     arrays[layer] = fresh
@@ -269,16 +273,16 @@ class CompiledSlots:
         self.num_slots, self.capacity = num_slots, capacity
 
 
-def _large_pages(shape: tuple[int, ...]) -> "npt.NDArray[np.float32]":
+def _large_pages(shape: tuple[int, ...], kind: "np.dtype[Any]") -> "npt.NDArray[Any]":
     """Zeros in large pages where the system has them: first touches of small ones took a tenth of a run."""
     import mmap
 
     import numpy as np
 
-    memory = mmap.mmap(-1, 4 * math.prod(shape))
+    memory = mmap.mmap(-1, kind.itemsize * math.prod(shape))
     if hasattr(mmap, "MADV_HUGEPAGE"):
         memory.madvise(mmap.MADV_HUGEPAGE)
-    return np.frombuffer(memory, np.float32).reshape(shape)
+    return np.frombuffer(memory, kind).reshape(shape)
 
 
 class TorchPass:
@@ -311,15 +315,15 @@ class TorchPass:
     ) -> torch.Tensor:
         """See Pass."""
         keys, values = self._slots.keys[layer], self._slots.values[layer]
-        keys[self._token_slot, :, self.positions] = key[0].transpose(0, 1)
-        values[self._token_slot, :, self.positions] = value[0].transpose(0, 1)
+        keys[self._token_slot, :, self.positions] = key[0].transpose(0, 1).to(keys.dtype)
+        values[self._token_slot, :, self.positions] = value[0].transpose(0, 1).to(values.dtype)
         out = query.new_empty(query.shape[2], query.shape[1], value.shape[-1])
         tokens = query[0].transpose(0, 1)
         for slots, index, position, real, length in self._groups:
             seen = torch.arange(length, device=keys.device)[None, None]
             mask = (seen <= position[..., None]) & (seen > position[..., None] - window)
             q = tokens[index].transpose(1, 2)
-            k, v = keys[slots, :, :length], values[slots, :, :length]
+            k, v = (kept[slots, :, :length].to(query.dtype) for kept in (keys, values))
             if cap:
                 groups = q.shape[1] // k.shape[1]
                 scores = (q @ k.repeat_interleave(groups, 1).transpose(-1, -2)) * scale
@@ -334,7 +338,7 @@ class TorchPass:
 
 
 class TorchSlots:
-    """Slots on any device and in any type, with torch's own attention: decoding tokens padded to the longest."""
+    """Slots on any device and kept in any type, with torch's own attention: decoding tokens padded to the longest."""
 
     def __init__(
         self, shapes: Sequence[LayerShape], num_slots: int, capacity: int, device: torch.device, dtype: torch.dtype

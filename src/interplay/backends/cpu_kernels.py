@@ -8,10 +8,12 @@ as far as it is filled.
 import math
 from functools import cache
 from importlib.util import find_spec
+from typing import Any
 
 import numba
 import numpy as np
-from numba import float32, int32, njit, prange
+from numba import float32, int32, njit, prange, types
+from numba.extending import overload
 
 _FAST = {"contract", "reassoc", "nsz", "arcp"}
 """Liberties of the compiler: sums in any order. Not that there are no infinities: they are what constraints are made of."""
@@ -19,18 +21,52 @@ _FAST = {"contract", "reassoc", "nsz", "arcp"}
 _MOST_THREADS: int = numba.config.NUMBA_NUM_THREADS  # type: ignore[attr-defined]  # set by name when numba is imported
 
 
+def _keep(x: Any, kept: Any) -> None:  # which of two ways numba compiles at a call hangs on the type of `kept`
+    """Write a row of float32 into a row of a cache: as it is, or rounded to bfloat16, ties to even.
+
+    Args:
+        x: (size,) float32.
+        kept: (size,) float32, or uint16 with the bits of bfloat16; written.
+    """
+
+
+@overload(_keep)
+def _keep_compiled(x, kept):  # type: ignore[no-untyped-def]  # as above
+    def copy(x, kept):  # type: ignore[no-untyped-def]  # as above
+        for d in range(len(x)):
+            kept[d] = x[d]
+
+    def round_(x, kept):  # type: ignore[no-untyped-def]  # as above
+        for d in range(len(x)):
+            bits = np.float32(x[d]).view(np.int32)  # numba wants the type named before a view
+            tie = int32(bits >> int32(16)) & int32(1)
+            rounded = int32(int32(bits + int32(0x7FFF)) + tie) >> int32(16)
+            # Adding to the bits of a NaN could make a number of it.
+            kept[d] = np.uint16(rounded if x[d] == x[d] else int32(0x7FC0))
+
+    return copy if kept.dtype == types.float32 else round_
+
+
+def _kept(number: Any) -> Any:  # as above
+    """A number of a cache, which is float32 or the bits of bfloat16 as uint16, in float32."""
+
+
+@overload(_kept)
+def _kept_compiled(number):  # type: ignore[no-untyped-def]  # as above
+    if number == types.float32:
+        return lambda number: number
+    return lambda number: np.uint32(np.uint32(number) << np.uint32(16)).view(np.float32)
+
+
 @njit(nogil=True, cache=True, error_model="numpy")
 def store(k, v, keys, values, slot, position):  # type: ignore[no-untyped-def]  # numba compiles it by its arguments
-    """Write keys and values (num_tokens, heads, size) of tokens into their slots."""
-    tokens, heads, size = k.shape
-    value_size = v.shape[2]
+    """Write keys and values (num_tokens, heads, size) of tokens into their slots, which are as for `attend`."""
+    tokens, heads, _ = k.shape
     for t in range(tokens):
         s, p = slot[t], position[t]
         for h in range(heads):
-            for d in range(size):
-                keys[s, h, p, d] = k[t, h, d]
-            for d in range(value_size):
-                values[s, h, p, d] = v[t, h, d]
+            _keep(k[t, h], keys[s, h, p])
+            _keep(v[t, h], values[s, h, p])
 
 
 @njit(nogil=True, cache=True, fastmath=_FAST, error_model="numpy")
@@ -109,12 +145,12 @@ def place(q, k, v, norm_q, norm_k, epsilon, cos, sin, keys, values, slot, positi
         epsilon: of both.
         cos: (num_tokens, size) of the rotary position embedding.
         sin: (num_tokens, size).
-        keys: (num_slots, num_key_heads, capacity, size), written.
-        values: (num_slots, num_key_heads, capacity, size), written.
+        keys: (num_slots, num_key_heads, capacity, size) float32, or uint16 with the bits of bfloat16; written.
+        values: the same.
         slot: (num_tokens,) int64.
         position: (num_tokens,) int64.
     """
-    tokens, heads, size = q.shape
+    tokens, heads, _ = q.shape
     for t in range(tokens):
         s, p = slot[t], position[t]
         for h in range(heads):
@@ -124,9 +160,9 @@ def place(q, k, v, norm_q, norm_k, epsilon, cos, sin, keys, values, slot, positi
         for h in range(k.shape[1]):
             if len(norm_k):
                 _normalise_row(k[t, h], norm_k, epsilon, k[t, h])
-            _rotate_row(k[t, h], cos[t], sin[t], keys[s, h, p])
-            for d in range(size):
-                values[s, h, p, d] = v[t, h, d]
+            _rotate_row(k[t, h], cos[t], sin[t], k[t, h])
+            _keep(k[t, h], keys[s, h, p])
+            _keep(v[t, h], values[s, h, p])
 
 
 @njit(nogil=True, cache=True, fastmath=_FAST, error_model="numpy")
@@ -237,7 +273,7 @@ def _attend_run(first, stop, q, keys, values, slot, position, out, scale, window
             for j in range(seen):
                 score = float32(0)
                 for d in range(size):
-                    score += query[d] * key[j, d]
+                    score += query[d] * _kept(key[j, d])
                 scores[j] = score * scale
             if cap > 0:
                 for j in range(seen):
@@ -255,12 +291,13 @@ def _attend_run(first, stop, q, keys, values, slot, position, out, scale, window
             while j + 4 <= seen:  # four tokens at a time: a quarter of the loads and stores of `total`
                 w0, w1, w2, w3 = scores[j], scores[j + 1], scores[j + 2], scores[j + 3]
                 for d in range(value_size):
-                    total[d] += w0 * value[j, d] + w1 * value[j + 1, d] + w2 * value[j + 2, d] + w3 * value[j + 3, d]
+                    total[d] += w0 * _kept(value[j, d]) + w1 * _kept(value[j + 1, d])
+                    total[d] += w2 * _kept(value[j + 2, d]) + w3 * _kept(value[j + 3, d])
                 j += 4
             while j < seen:
                 w = scores[j]
                 for d in range(value_size):
-                    total[d] += w * value[j, d]
+                    total[d] += w * _kept(value[j, d])
                 j += 1
             for d in range(value_size):
                 out[t, head, d] = total[d] / weight
@@ -291,8 +328,8 @@ def attend(  # type: ignore[no-untyped-def]  # numpy arrays of the shapes below
 
     Args:
         q: (num_tokens, num_heads, size) float32.
-        keys: (num_slots, num_key_heads, capacity, size) float32.
-        values: (num_slots, num_key_heads, capacity, value_size) float32.
+        keys: (num_slots, num_key_heads, capacity, size) float32, or uint16 with the bits of bfloat16.
+        values: (num_slots, num_key_heads, capacity, value_size), of the same type.
         slot: (num_tokens,) int64.
         position: (num_tokens,) int64; a token sees what lies at or before it.
         out: (num_tokens, num_heads, value_size) float32, written.

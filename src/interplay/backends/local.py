@@ -26,6 +26,7 @@ from interplay.backends.attention import CompiledSlots, Pieces, ServedModel, Slo
 from interplay.backends.backend import Completion, Request
 from interplay.backends.compiled_model import CompiledModel, is_served_compiled
 from interplay.backends.sampling import Draws, draw
+from interplay.config import KvCache
 from interplay.errors import BackendError, CheckpointError, ContextOverflow
 
 if TYPE_CHECKING:
@@ -172,6 +173,8 @@ class LocalBackend:
         memory_gib: for the caches; by default half of what is free when the first request comes, shared by the engines of
             this process.
         max_step_tokens: tokens of prompts that go through the model in one step; decoding tokens come on top, one a row.
+        kv_cache: the type in which keys and values are kept: "model", the type the model computes in, so that greedy answers
+            equal `generate`'s; or "bfloat16", rounded once and computed with in the model's type: half the memory of float32.
 
     Raises:
         BackendError: the model is of a kind that can't be served here.
@@ -186,6 +189,7 @@ class LocalBackend:
         max_context: int | None = None,
         memory_gib: float | None = None,
         max_step_tokens: int = 1024,
+        kv_cache: KvCache = "model",
     ) -> None:
         self.model = model
         self.name = name
@@ -198,6 +202,7 @@ class LocalBackend:
         self._max_batch = max_batch
         self._memory_gib = memory_gib
         self._max_step_tokens = max_step_tokens
+        self._cache_dtype = torch.bfloat16 if kv_cache == "bfloat16" else model.dtype
         self._slots: Slots | None = None
         self._rows = _Rows(0)
         self._free: list[int] = []
@@ -228,6 +233,7 @@ class LocalBackend:
         device: torch.device | None = None,
         dtype: torch.dtype | None = None,
         memory_gib: float | None = None,
+        kv_cache: KvCache = "model",
     ) -> "LocalBackend":
         """Load a checkpoint.
 
@@ -237,6 +243,7 @@ class LocalBackend:
             device: by default see `pick_device`.
             dtype: by default see `pick_dtype`.
             memory_gib: see the class.
+            kv_cache: see the class.
 
         Raises:
             CheckpointError: there is no model at `path`.
@@ -252,12 +259,12 @@ class LocalBackend:
         # transformers' decorator hides that `to` is a method.
         model.to(device=device, dtype=dtype or pick_dtype(device, model.num_parameters()))  # type: ignore[call-arg]
         model.train(False)
-        return cls(model, str(path), max_batch=max_batch, memory_gib=memory_gib)
+        return cls(model, str(path), max_batch=max_batch, memory_gib=memory_gib, kv_cache=kv_cache)
 
     @property
     def token_bytes(self) -> int:
         """Bytes that the cache takes per token of a conversation."""
-        return sum(shape.numbers for shape in self._served.shapes) * self.model.dtype.itemsize
+        return sum(shape.numbers for shape in self._served.shapes) * self._cache_dtype.itemsize
 
     @property
     def num_slots(self) -> int:
@@ -446,8 +453,8 @@ class LocalBackend:
         self._free = list(range(num_slots))[::-1]
         self._rows = _Rows(num_slots)
         if self.model.device.type == "cpu" and self.model.dtype == torch.float32:
-            return CompiledSlots(self._served.shapes, num_slots, capacity)
-        return TorchSlots(self._served.shapes, num_slots, capacity, self.model.device, self.model.dtype)
+            return CompiledSlots(self._served.shapes, num_slots, capacity, self._cache_dtype)
+        return TorchSlots(self._served.shapes, num_slots, capacity, self.model.device, self._cache_dtype)
 
     def _find_slot(self, session: _Session) -> bool:
         """Give the session a slot: a free one, or, when nothing else could go on, that of the side idle for longest."""

@@ -160,6 +160,7 @@ def evaluate(config: EvaluateConfig) -> int:
         catalog=corpus.catalog,
         max_batch=config.concurrency,
         memory_gib=config.memory_gib,
+        kv_cache=config.kv_cache,
         constrained=config.constrained,
         exclude_rejected=config.exclude_rejected,
         slots=config,

@@ -66,6 +66,7 @@ def persuasion(config: PersuasionConfig) -> int:
         catalog=catalog,
         max_batch=config.concurrency,
         memory_gib=config.memory_gib,
+        kv_cache=config.kv_cache,
         constrained=config.constrained,
     )
     record = config.record() | {
