@@ -14,6 +14,7 @@ def show_masks(config: TrainConfig) -> int:
     """Print the first conversations of the training split in colour."""
     from interplay.training.cue_labels import LoggedCues, trained_cues
     from interplay.training.sft import knowledge_of, read_corpora, tokenizer_for
+    from interplay.training.trace_writing import traces_of
     from interplay.training.user_tasks import examples, trained_tasks
 
     kinds = trained_cues(config)
@@ -27,7 +28,9 @@ def show_masks(config: TrainConfig) -> int:
         candidates=knowledge is not None,
         tasks=tasks,
         cues=kinds,
+        reasoning=config.reasoning,
     )
+    traces, _ = traces_of(config, corpora, knowledge)
     roles = list(Role) if config.role == "base" else [Role(config.role)]
     console = Console()
     for shown, (scenario, dialogue) in enumerate(corpora[0].pairs(Split.TRAIN), start=1):
@@ -37,7 +40,8 @@ def show_masks(config: TrainConfig) -> int:
                 view = LoggedCues(kinds, config.cue_dropout, config.seed).label(view, dialogue)
             if knowledge is not None:
                 view = view.advised(*knowledge.logged_advice([view])[0][0])
-            rendered = form.render(view)
+            view, unranked = (view, frozenset[int]()) if traces is None else traces.label(view)
+            rendered = form.render(view, unranked=unranked)
             console.print(masked_text(form, rendered.ids, rendered.spoken_by, rendered.labels(role)), soft_wrap=True)
             learned = sum(label != IGNORED for label in rendered.labels(role))
             console.print(f"-- {role}: {learned} of {len(rendered.ids)} tokens are learned (green)\n", style="bold")

@@ -26,6 +26,10 @@ class GoldTurn:
     failure: Failure | None = None
     skipped: str | None = None
     """Why nothing was observed: "no target", "target never recommended", "named by the user before", "context", "backend"."""
+    list_rank: int | None = None
+    """Place of the target in the ranked list of a recommender that reasons; None when it is not in it, or there is none."""
+    candidate_rank: int | None = None
+    """Place of the target among the candidates that such a recommender was told, in their order; None likewise."""
 
 
 def gold_turn(scenario: Scenario, log: Dialogue) -> int | str:
@@ -74,13 +78,16 @@ async def recommend_at_gold_turn(
         said = await speak_once(recommender, view, own_seed, f"recommendation.{number}")
         if isinstance(said, Failure):
             return GoldTurn(scenario.key, failure=said, skipped=said.boundary if is_fault(said) else None)
-        return GoldTurn(scenario.key, _rank(said, scenario), said)
+        rank = rank_of([(title, m.item_id) for title, m in zip(said.titles, said.items, strict=True)], scenario)
+        if said.reasoning is None:
+            return GoldTurn(scenario.key, rank, said)
+        listed = rank_of([(entry.title, entry.item_id) for entry in said.reasoning.ranking], scenario)
+        told = rank_of([(title, None) for title in said.reasoning.candidates], scenario)
+        return GoldTurn(scenario.key, rank, said, list_rank=listed, candidate_rank=told)
 
     return await in_order(list(enumerate(pairs)), do, concurrency=concurrency, on_progress=on_progress)
 
 
-def _rank(turn: Turn, scenario: Scenario) -> int | None:
-    for place, (title, mention) in enumerate(zip(turn.titles, turn.items, strict=True), start=1):
-        if is_any_target(title, mention.item_id, scenario.targets):
-            return place
-    return None
+def rank_of(named: Sequence[tuple[str, str | None]], scenario: Scenario) -> int | None:
+    """The place, from 1, of the first of some titles (with the ids of their items) that is a target; None when none is."""
+    return next((n for n, (title, item_id) in enumerate(named, 1) if is_any_target(title, item_id, scenario.targets)), None)

@@ -14,12 +14,14 @@ from interplay.evaluation.replay import ReplayOutcome
 from interplay.evaluation.simulation import SimulationSummary, in_catalog
 from interplay.evaluation.values import Value, values_by_scenario
 from interplay.metrics.bootstrap import Estimate, estimate_mean, estimate_ratio
-from interplay.metrics.ranking import recall_at_k
+from interplay.metrics.ranking import discounted_gain, recall_at_k
 from interplay.metrics.replay import Outcome, rates
 from interplay.types import Catalog, Ending, Role, Scenario, ScoreRow, content_hash
 
 HUMAN = "human"
 """Subject of the rows that measure the logged turns."""
+LIST_RECALL_AT = (1, 5, 10)
+"""Heads of a ranked list that count."""
 CONFUSION = "turns.confusion"
 """The metric whose rows are a matrix: see `turn_scores.confusion_of`."""
 
@@ -54,6 +56,16 @@ METRICS: dict[str, str] = {
     "recommendation.recall@10": "share whose first 10 named items hold the gold item",
     "recommendation.ndcg@10": "mean of 1 / log2(place + 1) of the gold item among the first 10 named, else 0",
     "recommendation.mrr": "mean of 1 / place of the gold item among the named",
+    "recommendation.list_recall@1": "share of gold turns whose ranked list (of a recommender that reasons) has the gold item first",
+    "recommendation.list_recall@5": "share whose ranked list has it among the first 5",
+    "recommendation.list_recall@10": "share whose ranked list has it among the first 10",
+    "recommendation.list_ndcg@10": "mean of 1 / log2(place + 1) of the gold item in the ranked list, 0 beyond 10",
+    "recommendation.list_mrr": "mean of 1 / place of the gold item in the ranked list",
+    "recommendation.candidates_recall@1": "the same of the candidates that it was told, in their order",
+    "recommendation.candidates_recall@5": "the same among the first 5 candidates",
+    "recommendation.candidates_recall@10": "the same among the first 10 candidates",
+    "recommendation.candidates_ndcg@10": "the same NDCG of the candidates",
+    "recommendation.candidates_mrr": "the same mean of the candidates",
     "recommendation.no_item_rate": "share of gold turns that name no item",
     "recommendation.off_catalog_rate": "share of named titles that the catalog does not hold",
     "recommendation.coverage": "share of the catalog that is recommended",
@@ -297,7 +309,8 @@ def recommendation_rows(gold_turns: Sequence[GoldTurn], about: About, *, catalog
     """Recall@1 at the gold turn, and the shares of turns without an item, unreadable turns and off-catalog titles.
 
     A turn that names no item, and one that can't be read, is a miss. The off-catalog rate is over titles, its interval
-    over turns.
+    over turns. Of a recommender that reasons also recall, NDCG and MRR of its ranked list and, beside them, of the candidates
+    in the order in which it was told them.
 
     Args:
         gold_turns: of `recommend_at_gold_turn`.
@@ -320,7 +333,21 @@ def recommendation_rows(gold_turns: Sequence[GoldTurn], about: About, *, catalog
         "recommendation.off_catalog_rate": estimate_ratio(off, [len(r.items) for r in readable], rng),
         "recommendation.format_failure_rate": estimate_mean([float(g.generated is None) for g in observed], rng, skipped),
     }
+    for metric, values in _list_values(observed).items():
+        estimates[metric] = estimate_mean(values, rng, skipped)
     return rows(estimates, about)
+
+
+def _list_values(observed: Sequence[GoldTurn]) -> dict[str, list[float]]:
+    """What each gold turn adds to the metrics of lists; nothing where nobody writes any. An unreadable turn is a miss."""
+    if not any(g.generated is not None and g.generated.reasoning is not None for g in observed):
+        return {}
+    out: dict[str, list[float]] = {}
+    for name, ranks in (("list", [g.list_rank for g in observed]), ("candidates", [g.candidate_rank for g in observed])):
+        out |= {f"recommendation.{name}_recall@{k}": [float(r is not None and r <= k) for r in ranks] for k in LIST_RECALL_AT}
+        out[f"recommendation.{name}_ndcg@10"] = [discounted_gain(r, 10) for r in ranks]
+        out[f"recommendation.{name}_mrr"] = [0.0 if r is None else 1 / r for r in ranks]
+    return out
 
 
 def recommendation_values(gold_turns: Sequence[GoldTurn]) -> dict[str, dict[str, Value]]:

@@ -76,9 +76,7 @@ def build_tiny(
     from transformers import Qwen3Config, Qwen3ForCausalLM
 
     tokenizer = train_tokenizer(corpus_texts(corpora), tiny.vocab_size)
-    add_structural_tokens(
-        tokenizer, domain, notes=notes, candidates=candidates, tasks=tasks, cues=cues, reasoning=reasoning
-    )
+    add_structural_tokens(tokenizer, domain, notes=notes, candidates=candidates, tasks=tasks, cues=cues, reasoning=reasoning)
     config = Qwen3Config(
         vocab_size=len(tokenizer),
         hidden_size=tiny.width,

@@ -10,6 +10,7 @@ from itertools import islice
 from interplay.formats.tokens import IGNORED, TokenFormat
 from interplay.simulation.slots import Knowledge
 from interplay.training.cue_labels import LoggedCues
+from interplay.training.traces import Traces
 from interplay.types import Dialogue, Role, Scenario, View, view_of
 
 CHUNK = 64
@@ -42,6 +43,7 @@ def training_rows(
     max_length: int,
     knowledge: Knowledge | None = None,
     cues: LoggedCues | None = None,
+    traces: Traces | None = None,
 ) -> tuple[list[dict[str, list[int]]], RowCounts]:
     """Rows `{"input_ids", "labels"}` of equal length, at most `max_length` tokens each.
 
@@ -53,19 +55,21 @@ def training_rows(
         max_length: whole turns beyond it are left out.
         knowledge: puts candidates before each of a recommender's turns.
         cues: puts cues before each of the role's turns.
+        traces: puts reasoning before each turn that has candidates; keeps counts of its own.
     """
     rows: list[dict[str, list[int]]] = []
     counts = RowCounts()
     views = (_view(scenario, dialogue, role, with_persona, cues) for scenario, dialogue in pairs)
-    for view in views if knowledge is None else _with_candidates(views, knowledge, counts):
+    for plain in views if knowledge is None else with_candidates(views, knowledge, counts):
+        view, unranked = (plain, frozenset[int]()) if traces is None else traces.label(plain)
         turns = view.turns
-        rendered = form.render(view)
+        rendered = form.render(view, unranked=unranked)
         shortened = False
         while len(rendered.ids) > max_length and turns:
             turns, shortened = turns[:-1], True
             advice = tuple(a for a in view.advice if a.turn < len(turns))
             told = tuple(c for c in view.cues if c.turn < len(turns))
-            rendered = form.render(replace(view, turns=turns, advice=advice, cues=told))
+            rendered = form.render(replace(view, turns=turns, advice=advice, cues=told), unranked=unranked)
         labels = rendered.labels(role)
         num_labelled = sum(label != IGNORED for label in labels)
         if not num_labelled or len(labels) > max_length:
@@ -84,7 +88,8 @@ def _view(scenario: Scenario, dialogue: Dialogue, role: Role, with_persona: bool
     return view if cues is None else cues.label(view, dialogue)
 
 
-def _with_candidates(views: Iterable[View], knowledge: Knowledge, counts: RowCounts) -> Iterator[View]:
+def with_candidates(views: Iterable[View], knowledge: Knowledge, counts: RowCounts) -> Iterator[View]:
+    """The Views with candidates before each recommender turn, as if the ranker had not seen them; counts the turns."""
     rest = iter(views)
     while chunk := list(islice(rest, CHUNK)):
         advice, num_advised, num_held_out = knowledge.logged_advice(chunk)

@@ -5,6 +5,7 @@ The only file that knows SFTTrainer. A training directory is
     OUT/training.json         what was asked for
     OUT/model.safetensors ... the model and tokenizer as transformers writes them
     OUT/cues.json             of a user trained with cues: how often people's sessions and turns were like what (counts alone)
+    OUT/traces.jsonl          of a recommender that reasons as a language model wrote it: what that model wrote
     OUT/interplay.json        the checkpoint's card; written last, so that a directory that has it is whole
     OUT/logs/train.jsonl      loss and learning rate over the steps
     OUT/report/curves.png     the same as a picture (and .svg)
@@ -15,6 +16,7 @@ import json
 import os
 import shutil
 from collections.abc import Callable
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -25,12 +27,15 @@ from interplay.errors import ConfigError, DataError
 from interplay.formats.tokens import IGNORED, TokenFormat
 from interplay.simulation.checkpoint import CARD, CheckpointCard, KnowledgeCard, load_tokenizer
 from interplay.simulation.control import write_counts
+from interplay.simulation.reasoning import Reasoner
 from interplay.simulation.slots import Knowledge
 from interplay.simulation.specs import ranker_at
 from interplay.store import Run, write_lines
 from interplay.training.backbone import build_tiny, load_base
 from interplay.training.cue_labels import LoggedCues, people_counts, trained_cues
 from interplay.training.rows import RowCounts, training_rows
+from interplay.training.trace_writing import require_reasoning, traces_of
+from interplay.training.traces import Traces
 from interplay.training.user_tasks import mixture, trained_tasks
 from interplay.types import Domain, Role, Split, content_hash, cues_for
 
@@ -79,12 +84,22 @@ def knowledge_of(config: TrainConfig, corpora: list[Corpus]) -> tuple[Knowledge 
         raise ConfigError(f"--knowledge gives candidates to a recommender, not to a {config.role}")
     for corpus in corpora:
         path, ranker = ranker_at(config.knowledge, corpus.catalog)
-    card = KnowledgeCard(ranker=path.absolute(), digest=content_hash(ranker.card), num_candidates=config.num_candidates)
-    return Knowledge(ranker, corpora[0].catalog, config.num_candidates), card
+    kinds = tuple(config.trace.attributes) if config.reasoning else ()
+    card = KnowledgeCard(
+        ranker=path.absolute(), digest=content_hash(ranker.card), num_candidates=config.num_candidates, attributes=kinds
+    )
+    catalog = corpora[0].catalog
+    reasoner = Reasoner(catalog, kinds, config.trace.list_length) if config.reasoning else None
+    return Knowledge(ranker, catalog, config.num_candidates, reasoner), card
 
 
 def rows_of(
-    config: TrainConfig, corpora: list[Corpus], form: TokenFormat, split: Split, knowledge: Knowledge | None = None
+    config: TrainConfig,
+    corpora: list[Corpus],
+    form: TokenFormat,
+    split: Split,
+    knowledge: Knowledge | None = None,
+    traces: Traces | None = None,
 ) -> tuple[list[dict[str, list[int]]], RowCounts]:
     """The rows of one split. A base gets a row per conversation and role, each in the role's own view."""
     roles = [Role(config.role)] if config.role != "base" else list(Role)
@@ -102,6 +117,7 @@ def rows_of(
                 max_length=config.max_length,
                 knowledge=knowledge,
                 cues=cues,
+                traces=traces,
             )
             rows += more
             for name in RowCounts.__slots__:
@@ -132,6 +148,7 @@ def starting_point(config: TrainConfig, corpora: list[Corpus]) -> tuple["PreTrai
             candidates=bool(config.knowledge),
             tasks=trained_tasks(config.tasks, config.role),
             cues=trained_cues(config),
+            reasoning=config.reasoning,
         )
     dtype = torch.bfloat16 if torch.cuda.is_available() else torch.float32
     # Full fine-tuning keeps master weights in float32; adapters are float32 over a frozen base in the compute type.
@@ -145,6 +162,7 @@ def starting_point(config: TrainConfig, corpora: list[Corpus]) -> tuple["PreTrai
         candidates=bool(config.knowledge),
         tasks=trained_tasks(config.tasks, config.role),
         cues=trained_cues(config),
+        reasoning=config.reasoning,
     )
 
 
@@ -164,6 +182,7 @@ def tokenizer_for(config: TrainConfig, corpora: list[Corpus]) -> "PreTrainedToke
         candidates=bool(config.knowledge),
         tasks=trained_tasks(config.tasks, config.role),
         cues=trained_cues(config),
+        reasoning=config.reasoning,
     )
     return tokenizer
 
@@ -184,6 +203,7 @@ def train(config: TrainConfig, *, on_progress: Progress | None = None) -> dict[s
     """
     tasks = trained_tasks(config.tasks, config.role)
     cues = trained_cues(config)
+    require_reasoning(config)
     corpora = read_corpora(config.data)
     record = config.record() | {"verb": "train", "data_digests": [c.digest for c in corpora], "package_version": __version__}
     run = (
@@ -196,11 +216,19 @@ def train(config: TrainConfig, *, on_progress: Progress | None = None) -> dict[s
 
     knowledge, knowledge_card = knowledge_of(config, corpora)
     model, tokenizer = starting_point(config, corpora)
+    traces, rejected = traces_of(config, corpora, knowledge)
     form = TokenFormat(
-        tokenizer, corpora[0].domain, notes=config.notes, candidates=knowledge is not None, tasks=tasks, cues=cues
+        tokenizer,
+        corpora[0].domain,
+        notes=config.notes,
+        candidates=knowledge is not None,
+        tasks=tasks,
+        cues=cues,
+        reasoning=config.reasoning,
     )
-    train_rows, counts = rows_of(config, corpora, form, Split.TRAIN, knowledge)
-    valid_rows, _ = rows_of(config, corpora, form, Split.VALID, knowledge)
+    train_rows, counts = rows_of(config, corpora, form, Split.TRAIN, knowledge, traces)
+    traced = None if traces is None else asdict(traces.counts) | {"rejected": rejected}
+    valid_rows, _ = rows_of(config, corpora, form, Split.VALID, knowledge, traces)
     if not train_rows:
         raise DataError(
             f"no conversation of the training split has a labelled turn within --max-length {config.max_length} "
@@ -224,6 +252,7 @@ def train(config: TrainConfig, *, on_progress: Progress | None = None) -> dict[s
         "dropped": counts.dropped,
         "advised": counts.advised,
         "advised_held_out": counts.held_out,
+        "traces": traced,
         "mixture": None if mixed is None else mixed.record(),
         "parameters": sum(p.numel() for p in model.parameters()),
         "valid_loss_first": next((e["eval_loss"] for e in history if "eval_loss" in e), None),
@@ -243,6 +272,8 @@ def train(config: TrainConfig, *, on_progress: Progress | None = None) -> dict[s
             knowledge=knowledge_card,
             tasks=tasks,
             cues=cues,
+            reasoning=config.reasoning,
+            list_length=config.trace.list_length,
             base_model=config.model,
             data_digests=tuple(c.digest for c in corpora),
             package_version=__version__,
@@ -361,10 +392,11 @@ def _lora(config: TrainConfig, tokenizer: "PreTrainedTokenizerFast") -> Any:
         return None
     from peft import LoraConfig
 
-    from interplay.formats.tags import TASK_TAGS, cue_tag, structural_tags
+    from interplay.formats.tags import TASK_TAGS, cue_tag, reasoning_tags, structural_tags
     from interplay.types import DOMAINS
 
     tags = {tag for domain in DOMAINS.values() for tag in structural_tags(domain, notes=True, candidates=True, tasks=TASK_TAGS)}
+    tags |= set(reasoning_tags())
     tags |= {cue_tag(kind) for role in Role for kind in cues_for(role)}
     added = sorted(index for tag, index in tokenizer.get_added_vocab().items() if tag in tags)
     return LoraConfig(
@@ -398,6 +430,7 @@ def _save(config: TrainConfig, trainer: Any, tokenizer: "PreTrainedTokenizerFast
         candidates=bool(config.knowledge),
         tasks=trained_tasks(config.tasks, config.role),
         cues=trained_cues(config),
+        reasoning=config.reasoning,
     )
     PeftModel.from_pretrained(base, adapter).merge_and_unload().save_pretrained(config.out)
 

@@ -25,6 +25,30 @@ class Answer:
     """Titles that it was told to choose from; None when it was free."""
 
 
+def answer_of(turn: Turn) -> Answer:
+    """What a reward reads of a turn of a policy that reasons; an empty Answer where the turn holds no reasoning."""
+    reasoning = turn.reasoning
+    if reasoning is None:
+        return Answer()
+    return Answer(
+        ranking=tuple(listed.title for listed in reasoning.ranking),
+        preferences=tuple(wanted.value for wanted in reasoning.preferences),
+        candidates=reasoning.candidates or None,
+    )
+
+
+def answers_of(dialogue: Dialogue, role: Role = Role.RECOMMENDER) -> tuple[Answer, ...]:
+    """The answers of a policy that reasons in one conversation, one per step of its `Rollout`.
+
+    An answer that could not be read, which ends a conversation, is an empty Answer.
+    """
+    answers = [answer_of(turn) for turn in dialogue.turns if turn.role is role]
+    failure = dialogue.failure
+    if dialogue.ending is Ending.FORMAT_FAILURE and failure is not None and failure.role is role:
+        answers.append(Answer())
+    return tuple(answers)
+
+
 @dataclass(slots=True, frozen=True)
 class Step:
     """One answer of the policy: what one action of reinforcement learning is."""

@@ -1,0 +1,106 @@
+"""The reasoning that a recommender learns to write: made by rules for every turn, or written by a language model.
+
+The gold items of a turn are the titles that the log's recommender names in it. A trace's list begins with them where they are
+candidates. Where none is, and where the turn names none, there is nothing to rank for: the list is by score and is not
+learned (`TokenFormat.render`, `unranked`), since learning it would teach the rules' order and not what people take.
+`trace_writing` has a model write traces.
+"""
+
+import random
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from typing import Literal
+
+from interplay.simulation.reasoning import Reasoner
+from interplay.types import Advice, Reasoning, View, content_hash, derive_seed
+
+Outside = Literal["unlearned", "insert"]
+"""What is done where no gold item is a candidate: leave the list unlearned, or put one in the place of a candidate."""
+
+
+@dataclass(slots=True)
+class TraceCounts:
+    """What the traces are made of."""
+
+    traces: int = 0
+    gold_first: int = 0
+    """Lists that begin with a gold item; only these are learned."""
+    gold_outside: int = 0
+    """Turns whose gold items are no candidates. With `insert` one has been made one, and the list is learned."""
+    no_gold: int = 0
+    """Turns that name no title of the catalog."""
+    written: int = 0
+    """Traces that a language model wrote."""
+
+
+@dataclass(slots=True, frozen=True)
+class Traces:
+    """Puts reasoning before a recommender's logged turns.
+
+    Args:
+        reasoner: the rules.
+        outside: see `Outside`.
+        seed: of where a gold item is inserted.
+        written: a model's traces by `trace_key`; turns without one get the rules'.
+        counts: are added to.
+    """
+
+    reasoner: Reasoner
+    outside: Outside = "unlearned"
+    seed: int = 0
+    written: Mapping[str, Reasoning] = field(default_factory=dict)
+    counts: TraceCounts = field(default_factory=TraceCounts)
+
+    def label(self, view: View) -> tuple[View, frozenset[int]]:
+        """The View with reasoning before its role's turns, and the turns whose list is not to be learned.
+
+        Args:
+            view: of a recommender, with advice for each of its turns.
+        """
+        advice = {a.turn: self.candidates(view, a) for a in view.advice}
+        turns = list(self.reasoner.fill(view.turns, view.role, tuple(advice.values())))
+        unranked: set[int] = set()
+        for place, own in advice.items():
+            if place >= len(turns) or turns[place].reasoning is None:
+                continue
+            self.counts.traces += 1
+            gold = self.gold(view, place)
+            if not set(gold) & set(own.candidates):
+                unranked.add(place)
+            else:
+                self.counts.gold_first += 1
+            self.counts.no_gold += not gold
+            self.counts.gold_outside += bool(gold) and not set(gold) & set(self._found(view, place))
+            if self.written and (trace := self.written.get(trace_key(view, own))) is not None:
+                turns[place] = turns[place].model_copy(update={"reasoning": trace})
+                self.counts.written += 1
+        return replace(view, turns=tuple(turns), advice=tuple(advice.values())), frozenset(unranked)
+
+    def gold(self, view: View, place: int) -> tuple[str, ...]:
+        """The titles of the catalog that a turn names, as candidates are written."""
+        turn = view.turns[place]
+        labels = zip(self.reasoner.labels(turn), turn.items, strict=True)
+        return tuple(dict.fromkeys(label for label, mention in labels if mention.item_id in self.reasoner.catalog))
+
+    def candidates(self, view: View, advice: Advice) -> Advice:
+        """The advice; with `insert` and no gold item in it, a gold item in the place of one of the candidates."""
+        gold = self.gold(view, advice.turn)
+        if self.outside != "insert" or not gold or not advice.candidates or set(gold) & set(advice.candidates):
+            return advice
+        named = {title for turn in view.turns[: advice.turn] for title in self.reasoner.labels(turn)}
+        new = [title for title in gold if title not in named]
+        if not new:
+            return advice
+        titles = list(advice.candidates)
+        titles[random.Random(derive_seed(self.seed, "insert", trace_key(view, advice))).randrange(len(titles))] = new[0]
+        return replace(advice, candidates=tuple(titles), attributes=self.reasoner.attributes(titles))
+
+    @staticmethod
+    def _found(view: View, place: int) -> tuple[str, ...]:
+        return next((a.candidates for a in view.advice if a.turn == place), ())
+
+
+def trace_key(view: View, advice: Advice) -> str:
+    """Identifies what a trace was asked for: the turns before it and the candidates."""
+    said = [[turn.role.value, turn.text] for turn in view.turns[: advice.turn]]
+    return content_hash([said, list(advice.candidates)])
