@@ -106,15 +106,17 @@ def acts_of(turns: Sequence[Spoken], actions: Sequence[Action]) -> list[tuple[Ac
 
 
 def _user(text: str, action: Action, *, offered: bool, by_name: bool) -> tuple[Action, ...]:
-    judges = offered and action is not Action.ACCEPT  # to accept is the verdict
-    if judges and (is_rejection(text) or _LIKES_IT.search(text)):
-        return (Action.FEEDBACK,)
-    if tells_wish(text) or (is_question(text) and _ASKS_FOR_MORE.search(text)):
-        seen = judges and not by_name and has_seen(text)
-        return (Action.FEEDBACK,) if seen else (Action.DISCLOSE_GOAL,)
+    if is_question(text) and _ASKS_FOR_MORE.search(text):
+        return (Action.DISCLOSE_GOAL,)
+    # To accept is the verdict: what is said for it is no feedback beside it.
+    verdict = (Action.FEEDBACK,) if offered and action is not Action.ACCEPT else ()
+    if offered and (is_rejection(text) or _LIKES_IT.search(text)):
+        return verdict
+    if tells_wish(text):
+        return verdict if not by_name and has_seen(text) and verdict else (Action.DISCLOSE_GOAL,)
     if text.rstrip().endswith("?"):
         return (Action.INQUIRE,)
-    return (Action.FEEDBACK,) if judges and not by_name and (has_seen(text) or is_acceptance(text)) else ()
+    return verdict if not by_name and (has_seen(text) or is_acceptance(text)) else ()
 
 
 def _recommender(text: str, action: Action, *, names_new: bool, answers: bool) -> tuple[Action, ...]:

@@ -131,6 +131,8 @@ class ChatFormat:
     """
 
     stop_text = (END_OF_TURN,)
+    acts = False
+    """Whether a turn may be asked to tell all of its acts; no prompt does, and what is told all the same is read."""
 
     def __init__(
         self,

@@ -24,10 +24,13 @@ from interplay.formats.tags import (
     structural_tags,
     title_tags,
 )
-from interplay.types import ACTIONS, Action, Domain, Role
+from interplay.types import ACTIONS, FURTHER_ACTS, Action, Domain, Role
 
 MOST_TITLES = 500
 """More titles than this are not written into a grammar: it would be slow to compile and to follow."""
+
+MOST_ACTS = 3
+"""Acts that may follow an action in a grammar."""
 
 _BLANKS = r"\x09-\x0d\x1c-\x20\x85\xa0\u1680\u2000-\u200a\u2028\u2029\u202f\u205f\u3000"
 """What `str.strip` takes for white space, as the inside of a character class."""
@@ -41,6 +44,7 @@ def gbnf(
     *,
     list_length: int = 0,
     candidates: Collection[str] = (),
+    acts: bool = False,
 ) -> str:
     """The grammar of one turn, root rule "root".
 
@@ -54,13 +58,14 @@ def gbnf(
         list_length: titles of the list of a recommender that reasons (`formats.reasoning`); 0: it does not reason. That the
             titles are distinct is not in the grammar, which would have to write out every order of them.
         candidates: what its list is chosen from; empty: what may be named.
+        acts: whether up to MOST_ACTS acts may follow the action; that they are distinct is not in the grammar.
     """
     opening, closing = title_tags(domain)
     actions = " | ".join(_literal(action_tag(a)) for a in (ACTIONS[role] if action is None else (action,)))
     root = "turn" if list_length else "root"
     rules = [
-        f"{root} ::= {_literal(ACTION_OPEN)} action {_literal(ACTION_CLOSE + RESPONSE_OPEN)} body {_literal(END_OF_TURN)}",
-        f"action ::= {actions}",
+        f"{root} ::= {_literal(ACTION_OPEN)} action body {_literal(END_OF_TURN)}",
+        *_action_rules(role, actions, acts=acts),
         f"words ::= [{_BLANKS}]* [^<{_BLANKS}] [^<]*",
     ]
     known = None
@@ -82,6 +87,16 @@ def gbnf(
     if known:
         rules.append(f"known ::= {' | '.join(map(_literal, known))}")
     return "\n".join(rules) + "\n"
+
+
+def _action_rules(role: Role, actions: str, *, acts: bool) -> list[str]:
+    """The block behind `<action>` with what closes it: an engine that cuts text into lexemes has to see where it may stop."""
+    close = _literal(ACTION_CLOSE + RESPONSE_OPEN)
+    if not acts:
+        return [f"action ::= ({actions}) {close}"]
+    rules = [f"action ::= ({actions}) further{MOST_ACTS}", f"further0 ::= {close}"]
+    rules += [f"further{num} ::= {close} | act further{num - 1}" for num in range(1, MOST_ACTS + 1)]
+    return [*rules, f"act ::= {' | '.join(_literal(action_tag(a)) for a in FURTHER_ACTS[role])}"]
 
 
 def _writable(titles: Collection[str], domain: Domain) -> list[str]:

@@ -1,7 +1,10 @@
 """Reading a model's output as a Turn: one grammar, two ways in (token ids, text of a chat model).
 
-    turn     = "<action>" "<NAME>" "</action>" "<response>" body "</response>"
+    turn     = "<action>" "<NAME>" "<ACT>"* "</action>" "<response>" body "</response>"
     body     = (text | "<movie_title>" text "</movie_title>")*
+
+The first name is the action, which decides; what else the turn does follows it (`Turn.acts`), in the output of chat models
+and of models that were trained so.
 
 A user that was trained on flipped conversations may say "<end>" instead: it leaves without a word, which is a `give-up`
 (an accept ends the conversation by itself, so nobody who has accepted is asked again).
@@ -26,7 +29,7 @@ from interplay.formats.tags import (
     structural_tags,
     title_tags,
 )
-from interplay.types import ACTIONS, Action, Domain, Mention, Role, Turn
+from interplay.types import ACTIONS, FURTHER_ACTS, Action, Domain, Mention, Role, Turn
 
 
 class Event(NamedTuple):  # a tuple: compared by the million, and equality of a dataclass runs in Python
@@ -46,7 +49,8 @@ def events_of_text(text: str, domain: Domain) -> list[Event]:
         text = text[start:]
     text = re.sub(r"\s*```\s*$", "", text)
     names = "|".join(re.escape(a.value) for a in Action)
-    text = re.sub(rf"(?i)({ACTION_OPEN})\s*[*`\"]*({names})[*`\"]*\s*({ACTION_CLOSE})", r"\1<\2>\3", text)
+    bare = rf"(?i)({ACTION_OPEN})\s*[*`\"]*((?:{names})(?:\s*[,+&/]\s*(?:{names}))*)[*`\"]*\s*({ACTION_CLOSE})"
+    text = re.sub(bare, lambda m: f"{m[1]}<{re.sub(r'[^A-Za-z-]+', '><', m[2])}>{m[3]}", text)
     tags = "|".join(re.escape(tag) for tag in structural_tags(domain))
     events = [
         Event(True, piece.lower()) if index % 2 else Event(False, piece)
@@ -59,7 +63,7 @@ def events_of_text(text: str, domain: Domain) -> list[Event]:
     return events
 
 
-def parse_turn(events: Sequence[Event], role: Role, domain: Domain, raw: str) -> Turn:
+def parse_turn(events: Sequence[Event], role: Role, domain: Domain, raw: str, *, acts: bool = True) -> Turn:
     """The Turn that an output spells.
 
     Args:
@@ -67,6 +71,7 @@ def parse_turn(events: Sequence[Event], role: Role, domain: Domain, raw: str) ->
         role: who spoke.
         domain: tells the title tags.
         raw: the exact output, kept in the Turn and in the error.
+        acts: whether further acts may follow the action; one that is named twice counts once.
 
     Returns:
         The turn; its mentions are not linked to items yet.
@@ -90,7 +95,8 @@ def parse_turn(events: Sequence[Event], role: Role, domain: Domain, raw: str) ->
         raise FormatError("action-of-other-role", raw)
     if len(rest) < 4:
         raise FormatError("cut-off", raw)
-    if rest[2] != Event(True, ACTION_CLOSE) or rest[3] != Event(True, RESPONSE_OPEN):
+    further, at = _read_acts(rest, action, role, raw) if acts else ((), 2)
+    if rest[at : at + 2] != [Event(True, ACTION_CLOSE), Event(True, RESPONSE_OPEN)]:
         raise FormatError("no-response", raw)
     # From here on white space counts: it stands between words and titles.
     body = list(events[events.index(Event(True, RESPONSE_OPEN)) + 1 :])
@@ -102,7 +108,22 @@ def parse_turn(events: Sequence[Event], role: Role, domain: Domain, raw: str) ->
     text, spans = _read_body(body[:end], domain, raw)
     if not text:
         raise FormatError("empty-output", raw)
-    return Turn(role=role, action=action, text=text, items=spans, raw=(raw,))
+    return Turn(role=role, action=action, acts=further, text=text, items=spans, raw=(raw,))
+
+
+def _read_acts(rest: Sequence[Event], action: Action, role: Role, raw: str) -> tuple[tuple[Action, ...], int]:
+    """The acts behind the action, and the place after them."""
+    acts: dict[Action, None] = {}
+    at = 2
+    while at < len(rest) and rest[at].is_tag and (act := _ACTIONS_BY_TAG.get(rest[at].value)) is not None:
+        if act not in ACTIONS[role]:
+            raise FormatError("action-of-other-role", raw)
+        if act is not action:
+            if act not in FURTHER_ACTS[role]:
+                raise FormatError("unknown-action", raw)
+            acts[act] = None
+        at += 1
+    return tuple(acts), at
 
 
 def _read_body(body: Sequence[Event], domain: Domain, raw: str) -> tuple[str, tuple[Mention, ...]]:
@@ -131,12 +152,19 @@ def _read_body(body: Sequence[Event], domain: Domain, raw: str) -> tuple[str, tu
     return text.strip(), tuple(Mention(start=a - shift, end=b - shift) for a, b in spans)
 
 
-def pieces_of_turn(turn: Turn, domain: Domain) -> list[Event]:
-    """The tags and texts that spell a turn, from `<action>` to `</response>`; the inverse of `parse_turn`."""
+def pieces_of_turn(turn: Turn, domain: Domain, *, acts: bool = False) -> list[Event]:
+    """The tags and texts that spell a turn, from `<action>` to `</response>`; the inverse of `parse_turn`.
+
+    Args:
+        turn: what is said.
+        domain: tells the title tags.
+        acts: whether its acts stand behind its action; else they are not told.
+    """
     opening, closing = title_tags(domain)
     pieces = [
         Event(True, ACTION_OPEN),
         Event(True, action_tag(turn.action)),
+        *([Event(True, action_tag(act)) for act in turn.acts] if acts else []),
         Event(True, ACTION_CLOSE),
         Event(True, RESPONSE_OPEN),
     ]

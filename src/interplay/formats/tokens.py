@@ -31,7 +31,7 @@ from interplay.formats.tags import (
     structural_tags,
     title_tags,
 )
-from interplay.types import Advice, Domain, Parts, Role, Turn, View
+from interplay.types import Action, Advice, Domain, Parts, Role, Turn, View
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerFast
@@ -84,6 +84,7 @@ class TokenFormat:
         cues: the kinds of cues that the role's own view shows (`cue_ids`); others are left out.
         reasoning: whether a recommender writes its reasoning and a ranked list before each turn (`formats.reasoning`); only
             its own view shows them, and its candidates come with their attributes.
+        acts: whether turns of either role tell all of their acts, and not the action alone.
 
     Raises:
         CheckpointError: a tag is not one token of this tokenizer.
@@ -99,6 +100,7 @@ class TokenFormat:
         tasks: Collection[str] = (),
         cues: Sequence[str] = (),
         reasoning: bool = False,
+        acts: bool = False,
     ) -> None:
         from tokenizers import Tokenizer
 
@@ -108,6 +110,7 @@ class TokenFormat:
         self.candidates = candidates
         self.cues = frozenset(cues)
         self.reasoning = reasoning
+        self.acts = acts
         # A copy, so that splitting special tokens here does not change the caller's tokenizer.
         self._text = Tokenizer.from_str(tokenizer.backend_tokenizer.to_str())
         self._text.encode_special_tokens = True
@@ -170,8 +173,10 @@ class TokenFormat:
         return out
 
     def turn_ids(self, turn: Turn) -> list[int]:
-        """Ids of what the speaker says: from `<action>` to the end-of-turn token."""
-        return self._encode(pieces_of_turn(turn, self.domain))
+        """Ids of what the speaker says: from `<action>` to the end-of-turn token, or END of a user that leaves without a word."""
+        if self.end is not None and turn.action is Action.GIVE_UP and not turn.text:
+            return [self.end]
+        return self._encode(pieces_of_turn(turn, self.domain, acts=self.acts))
 
     def reasoning_ids(self, turn: Turn) -> list[int]:
         """Ids of the reasoning before a turn, in the recommender's own view; empty without `reasoning` or where it has none."""
@@ -294,4 +299,4 @@ class TokenFormat:
         raw = "".join([event.value for event in events])
         if self.reasoning and role is Role.RECOMMENDER:
             return parse_reasoned_turn(events, role, self.domain, raw, () if advice is None else advice.candidates)
-        return parse_turn(events, role, self.domain, raw)
+        return parse_turn(events, role, self.domain, raw, acts=self.acts)
