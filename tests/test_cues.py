@@ -1,24 +1,31 @@
 """Cues: what a role is told of itself and of its turns, rendered, learned, given while it talks, and logged."""
 
+import random
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from pydantic import ValidationError
 
 from interplay.backends.scripted import ScriptedBackend
-from interplay.config import Sampling, TrainConfig
-from interplay.errors import ConfigError
+from interplay.config import ControlFlags, Sampling, SimulateConfig, TrainConfig, parse_config
+from interplay.errors import CheckpointError, ConfigError
+from interplay.formats.constraint import TurnGrammar
 from interplay.formats.tags import cue_tag
 from interplay.formats.tokens import IGNORED, TokenFormat, add_structural_tokens
-from interplay.metrics.latents import LENGTHS, nearest_length
+from interplay.formats.trie import load_trie
+from interplay.metrics.latents import LENGTHS, derive_latents, nearest_length
+from interplay.simulation.control import Control, count_cues, read_counts, write_counts
+from interplay.simulation.cues import words_around
 from interplay.simulation.dialogue import converse
-from interplay.simulation.model_agents import TokenAgent
+from interplay.simulation.model_agents import TokenAgent, titles_of
 from interplay.training.backbone import train_tokenizer
 from interplay.training.cue_labels import TURN_LABELS, LoggedCues, session_cues, trained_cues, turn_cues
 from interplay.training.rows import training_rows
 from interplay.types import TURN_CUES, Action, Cue, Dialogue, Role, Scenario, Turn, View, cues_for, view_of
-from makers import MOVIE, TALK, dialogue, recommender, scenario, scenarios, texts, turns, user
+from makers import CATALOG, HEAT, MOVIE, TALK, dialogue, recommender, scenario, scenarios, texts, turns, user
 
 U, R = Role.USER, Role.RECOMMENDER
 KINDS = cues_for(U)
@@ -32,6 +39,9 @@ def make_format(*kinds: str) -> TokenFormat:
 
 
 FORM, PLAIN = make_format(*KINDS), make_format()
+GRAMMAR = TurnGrammar(FORM, U, load_trie(FORM, titles_of(CATALOG)))
+WHOLE = {i for i in range(GRAMMAR.vocab_size) if "\ufffd" not in FORM.decode([i])}
+"""Tokens that are no piece of a character: several pieces may turn out to be a blank."""
 
 
 def cued_view(start: Scenario, talk: tuple[Turn, ...], number: int | None = None) -> View:
@@ -255,3 +265,143 @@ async def test_a_conversation_that_goes_on_shows_the_cues_of_its_past_turns() ->
     speaker = told.begin(view_of(scenario(), U, with_persona=True).after(*held.turns[:3]), 1, "s")
     await speaker.speak()
     assert told.form.decode(told.backend.requests[0].prompt).count("<length> 2<user>") == 2
+
+
+# ---- what it is told -------------------------------------------------------------------------------------------------
+
+
+def logs_of_people() -> list[Dialogue]:
+    """Twenty terse people who answer greetings in two words and offers in four, and twenty wordy ones with nineteen."""
+    out = []
+    for k in range(40):
+        words = ("a " * 19,) * 2 if k % 2 else ("hi you", "not that one, no")
+        talk = (
+            recommender(Action.GREETING, "hello"),
+            user(Action.DISCLOSE_GOAL, words[0].strip()),
+            recommender(Action.RECOMMEND, "try ", HEAT),
+            user(Action.FEEDBACK, words[1].strip()),
+        )
+        out.append(dialogue(scenario(source_id=str(k)), talk, ending=None))
+    return out
+
+
+def control(*kinds: str, **flags: object) -> Control:
+    counts = count_cues((log, derive_latents(log)) for log in logs_of_people())
+    return Control(kinds or KINDS, ControlFlags(**flags), counts)
+
+
+def view_after(*talk: Turn, **traits: str) -> View:
+    return replace(view_of(scenario(), U, with_persona=True).after(*talk), traits=tuple(traits.items()))
+
+
+HEARD = {"greeting": logs_of_people()[0].turns[:1], "offer": logs_of_people()[0].turns[:3]}
+
+
+def test_counts_hold_numbers_and_names_of_values_but_no_sentence(tmp_path: Path) -> None:
+    counts = count_cues((log, derive_latents(log)) for log in logs_of_people())
+    write_counts(counts, tmp_path)
+    assert read_counts(tmp_path) == counts
+    assert sum(s.count for s in counts.sessions) == 40
+    assert sum(t.count for t in counts.turns) == 80
+    assert "not that one" not in (tmp_path / "cues.json").read_text()
+
+
+def test_missing_counts_are_named_with_what_to_do(tmp_path: Path) -> None:
+    with pytest.raises(CheckpointError, match=r"cues.json is missing: .* --control.policy none"):
+        read_counts(tmp_path)
+
+
+def test_traits_are_drawn_as_people_had_them_and_come_back_with_the_seed() -> None:
+    told = control()
+    drawn = [dict(told.traits(view_after(), seed)) for seed in range(400)]
+    assert sum(traits["verbosity"] == "wordy" for traits in drawn) / 400 == pytest.approx(0.5, abs=0.08)
+    assert all("patience" not in traits for traits in drawn)  # nobody's conversation ended
+    assert drawn[0] == dict(told.traits(view_after(), 0))
+
+
+def test_a_length_is_drawn_by_verbosity_and_by_what_was_heard_while_there_are_enough_of_them(monkeypatch) -> None:
+    monkeypatch.setattr("interplay.simulation.control.FEWEST", 20)
+
+    def lengths(view: View) -> set[str]:
+        told = control()
+        return {dict(told.parts(view, seed))["length"] for seed in range(40)}
+
+    assert lengths(view_after(*HEARD["greeting"], verbosity="terse")) == {"2"}
+    assert lengths(view_after(*HEARD["offer"], verbosity="terse")) == {"4"}
+    assert lengths(view_after(*HEARD["offer"], verbosity="wordy")) == {"19"}
+    monkeypatch.setattr("interplay.simulation.control.FEWEST", 21)
+    assert lengths(view_after(*HEARD["offer"], verbosity="terse")) == {"2", "4"}
+
+
+def test_what_a_turn_does_is_left_to_the_model_unless_it_is_fixed() -> None:
+    assert "intent" not in dict(control().parts(view_after(), 0))
+    assert dict(control(intent="inquire").parts(view_after(), 0))["intent"] == "inquire"
+
+
+def test_fixed_cues_win_and_a_fixed_length_brings_its_verbosity() -> None:
+    told = control(length=[30], openness="open")
+    assert dict(told.traits(view_after(), 1))["openness"] == "open"
+    assert dict(told.traits(view_after(), 1))["verbosity"] == "wordy"
+    assert dict(told.parts(view_after(), 1))["length"] == "30"
+    assert dict(control(length=[30], verbosity="terse").traits(view_after(), 1))["verbosity"] == "terse"
+
+
+def test_of_several_lengths_each_turn_draws_one() -> None:
+    told = control(length=[4, 4, 16])
+    drawn = [dict(told.parts(view_after(), seed))["length"] for seed in range(600)]
+    assert drawn.count("16") / 600 == pytest.approx(1 / 3, abs=0.06)
+    assert set(drawn) == {"4", "16"}
+
+
+def test_without_a_policy_only_what_is_fixed_is_told() -> None:
+    told = Control(KINDS, ControlFlags(policy="none", patience="quick"), None)
+    assert told.traits(view_after(), 0) == (("patience", "quick"),)
+    assert told.parts(view_after(), 0) == ()
+
+
+def test_a_model_is_told_only_the_kinds_that_it_knows() -> None:
+    told = control("length")
+    assert told.traits(view_after(), 0) == ()
+    assert [kind for kind, _ in told.parts(view_after(), 0)] == ["length"]
+
+
+@pytest.mark.parametrize("words", [0, 61])
+def test_a_length_that_no_user_is_told_is_refused(words: int) -> None:
+    with pytest.raises(ValidationError, match="1 to 60 words"):
+        ControlFlags(length=[words])
+
+
+def test_lists_within_a_table_can_be_given_in_one_go() -> None:
+    args = ["--user", "u", "--recommender", "r", "--scenarios", "d", "--out", "o", "--control.length", "4", "8", "--seed", "1"]
+    assert parse_config(SimulateConfig, args, "simulate").control.length == [4, 8]
+
+
+# ---- turns held to a length ------------------------------------------------------------------------------------------
+
+
+@given(st.integers(0, 10**6), st.sampled_from([1, 3, 4, 8, 20]))
+@settings(max_examples=60, deadline=None)
+def test_a_turn_that_is_held_to_a_length_has_as_many_words(seed: int, length: int) -> None:
+    rng = random.Random(seed)
+    low, high = words_around(length, 0.25)
+    state = GRAMMAR.constraint(num_words=(low, high)).start(400)
+    ids: list[int] = []
+    while not ids or ids[-1] != FORM.end_of_turn:
+        allowed = state.allowed()
+        some = allowed.ids.tolist() if allowed.only else WHOLE - set(allowed.ids.tolist())
+        ids.append(rng.choice(sorted(some)))
+        state.advance(ids[-1])
+    turn = FORM.parse(ids, U)
+    assert turn.num_words >= low
+    assert turn.num_words <= high + (max(len(i.label.split()) for i in CATALOG) - 1 if turn.items else 0)
+
+
+async def test_an_agent_with_a_tolerance_holds_its_turns_to_the_length_that_they_are_told() -> None:
+    said = tuple(FORM.turn_ids(user(Action.CHAT, "hi there")))
+    for tolerance, expected in ((None, None), (0.0, (2, 2))):
+        backend = ScriptedBackend(lambda request: said)
+        told = TokenAgent(
+            U, "u", FORM, backend, Sampling(), CATALOG, turn_grammar=GRAMMAR, cues=[Told()], length_tolerance=tolerance
+        )
+        await told.begin(view_of(scenario(), U, with_persona=True), 1, "s").speak()
+        assert backend.requests[0].constraint.num_words == expected

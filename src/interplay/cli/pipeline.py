@@ -227,9 +227,7 @@ def print_mixture(mixture: dict[str, Any]) -> None:
 # ---- simulate --------------------------------------------------------------------------------------------------------
 
 
-def load_agent(
-    spec: str, role: Role, config: SimulationFlags, catalog: Catalog, *, any_domain: bool = False
-) -> LoadedAgent:
+def load_agent(spec: str, role: Role, config: SimulationFlags, catalog: Catalog, *, any_domain: bool = False) -> LoadedAgent:
     """One agent of a side, loaded once however many Runs it takes part in. Raises InputError as `load_from_spec`."""
     return load_from_spec(
         spec,
@@ -242,6 +240,7 @@ def load_agent(
         constrained=config.constrained,
         exclude_rejected=config.exclude_rejected,
         slots=config,
+        control=config.control,
         any_domain=any_domain,
     )
 

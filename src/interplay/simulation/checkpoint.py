@@ -149,6 +149,7 @@ def load_agent(
     exclude_rejected: bool = False,
     slots: Slots | None = None,
     cues: Sequence[CueSource] = (),
+    length_tolerance: float | None = None,
     engine: Literal["local", "vllm"] = "local",
     served: "LocalBackend | None" = None,
 ) -> tuple[TokenAgent, CheckpointCard]:
@@ -166,6 +167,7 @@ def load_agent(
         exclude_rejected: see `ModelAgent`.
         slots: see `ModelAgent`; they must fit the card (`specs.slots_of`).
         cues: see `TokenAgent`; kinds that the card does not name are not shown.
+        length_tolerance: see `TokenAgent`.
         engine: what runs the model: transformers in this process, or vLLM.
         served: an engine that serves the model already, which is then not loaded; sizes are that engine's.
 
@@ -215,5 +217,6 @@ def load_agent(
         exclude_rejected=exclude_rejected,
         slots=slots,
         cues=cues,
+        length_tolerance=length_tolerance,
     )
     return agent, card

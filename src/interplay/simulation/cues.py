@@ -4,11 +4,15 @@ A source reads nothing but the View, and its chance comes from the conversation'
 as the labels of what was said: `Dialogue.traits` and `Turn.cues`.
 """
 
+import math
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import Protocol
 
 from interplay.types import Cue, Parts, View, cues_for
+
+LENGTH = "length"
+"""The kind of cue that asks for a number of words."""
 
 
 class CueSource(Protocol):
@@ -46,6 +50,15 @@ def begin_cues(sources: Sequence[CueSource], view: View, seed: int) -> View:
 def next_cue(sources: Sequence[CueSource], view: View, seed: int) -> Cue:
     """The cue of the turn after the View's; without parts where no source has anything to say."""
     return Cue(len(view.turns), _in_order(view, [part for source in sources for part in source.parts(view, seed)]))
+
+
+def words_around(length: int, tolerance: float) -> tuple[int, int]:
+    """Fewest and most words of a turn that is asked for `length`, give or take a share of it.
+
+    >>> words_around(4, 0.15), words_around(30, 0.15)
+    ((4, 4), (26, 34))
+    """
+    return max(1, math.ceil(length * (1 - tolerance))), max(length, math.floor(length * (1 + tolerance)))
 
 
 def _in_order(view: View, parts: Sequence[tuple[str, str]]) -> Parts:

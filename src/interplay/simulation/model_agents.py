@@ -14,7 +14,7 @@ from interplay.formats.constraint import TurnConstraint, TurnGrammar, require_ro
 from interplay.formats.gbnf import MOST_TITLES, gbnf
 from interplay.formats.reasoning_constraint import ReasonedGrammar
 from interplay.formats.tokens import TokenFormat
-from interplay.simulation.cues import CueSource, begin_cues, next_cue
+from interplay.simulation.cues import LENGTH, CueSource, begin_cues, next_cue, words_around
 from interplay.simulation.slots import Slots
 from interplay.types import Action, Advice, Catalog, Listed, Mention, Parts, Role, Turn, View, derive_seed
 
@@ -90,7 +90,7 @@ class ModelAgent(Generic[FormT]):
         self.slots = slots
         self.retries: Counter[str] = Counter()
         self.titles = titles_of(catalog)
-        self._grammar = gbnf(role, form.domain, self.titles) if constrained else None
+        self._grammar = gbnf(role, form.domain, self.titles, acts=form.acts) if constrained else None
         # A trained model is held to its format token by token.
         reasons = isinstance(form, ChatFormat) and form.reasoning and role is Role.RECOMMENDER
         self._list_length = form.list_length if isinstance(form, ChatFormat) and reasons else 0
@@ -109,15 +109,13 @@ class ModelAgent(Generic[FormT]):
             titles = self.titles if only is None else only
             left = titles if titles is None else [title for title in titles if title not in rejected]
             candidates = () if advice is None else advice.candidates
-            return gbnf(
-                self.role, self.form.domain, left, action, list_length=self._list_length, candidates=candidates
-            )
+            return gbnf(self.role, self.form.domain, left, action, list_length=self._list_length, candidates=candidates)
         titles = self.titles if only is None else only
         is_excluding = bool(rejected) and titles is not None and len(titles) <= MOST_TITLES
         if action is None and only is None and not is_excluding:
             return self._grammar
         left = titles if titles is None else [title for title in titles if title not in rejected]
-        return gbnf(self.role, self.form.domain, left if is_excluding else titles, action)
+        return gbnf(self.role, self.form.domain, left if is_excluding else titles, action, acts=self.form.acts)
 
     async def ask(self, request: Request, read: Callable[[Completion], Turn]) -> tuple[Turn, Completion]:
         """An answer as a Turn with its mentions linked.
@@ -184,6 +182,8 @@ class TokenAgent(ModelAgent[TokenFormat]):
         exclude_rejected: see there.
         slots: see there. An action is asked for, and titles are limited, by `turn_grammar` alone.
         cues: what tells the model of itself and of each turn before it speaks.
+        length_tolerance: with `turn_grammar`, holds turns to the lengths that `cues` ask for, give or take this share of the
+            words (`words_around`); None: the model ends them as it likes.
 
     Raises:
         ConfigError: with `turn_grammar`: no turn fits into `sampling.max_new_tokens`.
@@ -202,6 +202,7 @@ class TokenAgent(ModelAgent[TokenFormat]):
         exclude_rejected: bool = False,
         slots: Slots | None = None,
         cues: Sequence[CueSource] = (),
+        length_tolerance: float | None = None,
     ) -> None:
         super().__init__(
             role,
@@ -218,19 +219,28 @@ class TokenAgent(ModelAgent[TokenFormat]):
             require_room(sampling.max_new_tokens)
         self.turn_grammar = turn_grammar
         self.cues = tuple(cues)
+        self.length_tolerance = length_tolerance
         self._constraint = None if turn_grammar is None else turn_grammar.constraint()
 
-    def constraint(self, rejected: Collection[str], advice: Advice | None = None) -> TurnConstraint | None:
-        """What a turn without `rejected` that is held to the advice may be made of; None when not constrained."""
+    def constraint(self, rejected: Collection[str], advice: Advice | None = None, parts: Parts = ()) -> TurnConstraint | None:
+        """What a turn without `rejected` that is held to the advice may be made of; None when not constrained.
+
+        Args:
+            rejected: titles that may not be named.
+            advice: what the slots say of the turn.
+            parts: its cues, for its length.
+        """
         action = None if advice is None else advice.action
         only = self.limited_to(advice)
         if isinstance(self.turn_grammar, ReasonedGrammar) and advice is not None:
             return self.turn_grammar.constraint(
                 only=only, excluding=sorted(rejected), action=action, candidates=advice.candidates
             )
-        if self.turn_grammar is None or not (rejected or action or only is not None):
+        length, tolerance = dict(parts).get(LENGTH), self.length_tolerance
+        num_words = None if length is None or tolerance is None else words_around(int(length), tolerance)
+        if self.turn_grammar is None or not (rejected or action or only is not None or num_words):
             return self._constraint
-        return self.turn_grammar.constraint(only=only, excluding=sorted(rejected), action=action)
+        return self.turn_grammar.constraint(only=only, excluding=sorted(rejected), action=action, num_words=num_words)
 
     async def logprobs(self, view: View) -> list[tuple[float, ...] | None]:
         """How likely the model finds the turns of its role that the View holds, each given everything before it.
@@ -333,7 +343,7 @@ class TokenSpeaker(_ModelSpeaker[TokenAgent]):
             seed=derive_seed(self._seed, self._num_turns),
             session=self._session,
             stop_ids=agent.form.stop_ids,
-            constraint=agent.constraint(self._rejected.titles, advice),
+            constraint=agent.constraint(self._rejected.titles, advice, parts),
             grammar=agent.grammar(self._rejected.titles, advice),
         )
         turn, completion = await agent.ask(request, lambda answer: agent.form.parse(self._ids_of(answer), agent.role, shown))

@@ -25,18 +25,20 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from interplay.config import KvCache, Sampling, SlotFlags
+from interplay.config import ControlFlags, KvCache, Sampling, SlotFlags
 from interplay.errors import ConfigError, InputError
 from interplay.simulation.agents import Agent
 from interplay.simulation.baselines import BASELINES, chat_options, load_baseline, read_moments
+from interplay.simulation.cues import LENGTH
 from interplay.simulation.degraded import DEGRADED, DegradedAgent, Fault, WrongChoice, read_spec
 from interplay.simulation.noise import NOISE, NoisyUser
 from interplay.simulation.noise import read_spec as read_noise
-from interplay.types import Catalog, Role, Split, content_hash
+from interplay.types import SESSION_CUES, TURN_CUES, Catalog, Role, Split, content_hash
 
 if TYPE_CHECKING:
     from interplay.items.ranker import ItemRanker
     from interplay.simulation.checkpoint import CheckpointCard
+    from interplay.simulation.cues import CueSource
     from interplay.simulation.guidance import Guidance
     from interplay.simulation.slots import Slots
 
@@ -107,7 +109,9 @@ def load_from_spec(
         raise ConfigError(f"--knowledge and --guidance are for models; {spec} is none")
     asked = control if role is Role.USER and control is not None else ControlFlags()
     if asked.is_set and (spec == "agenda" or spec.startswith((STUB, "http://", "https://", *BASELINES))):
-        raise ConfigError(f"--control is for users that were trained with cues (interplay train user --cues all); {spec} is none")
+        raise ConfigError(
+            f"--control is for users that were trained with cues (interplay train user --cues all); {spec} is none"
+        )
     if spec == "agenda":
         from interplay.simulation.agenda_user import AgendaUser
         from interplay.simulation.rule_recommender import RuleRecommender
@@ -226,7 +230,9 @@ def load_from_spec(
         length_tolerance=asked.tolerance,
         engine="local" if model_path == spec else "vllm",
     )
-    return LoadedAgent(trained, card.with_persona, f"{spec} {content_hash(card.model_dump(mode='json'))}{print_of}{print_of_cues}")
+    return LoadedAgent(
+        trained, card.with_persona, f"{spec} {content_hash(card.model_dump(mode='json'))}{print_of}{print_of_cues}"
+    )
 
 
 def degrade(good: LoadedAgent | None, fault: Fault, catalog: Catalog) -> LoadedAgent:
@@ -373,7 +379,8 @@ def cues_of(
     """
     from interplay.simulation.control import Control, read_counts
 
-    unknown = [kind for kind in (*flags.fixed, *([LENGTH] if flags.length or flags.tolerance is not None else ())) if kind not in card.cues]
+    lengths = [LENGTH] if flags.length or flags.tolerance is not None else []
+    unknown = [kind for kind in (*flags.fixed, *lengths) if kind not in card.cues]
     if unknown:
         raise ConfigError(
             f"{path} was trained {'with ' + ', '.join(card.cues) if card.cues else 'without cues'}, so nothing tells it of "
