@@ -14,6 +14,7 @@ VERBS = {
     "data": "read a corpus, label actions, derive scenarios, split it",
     "items": "catalogs of items: build, show, link text to them",
     "train": "train a user simulator, a recommender, or a base of both",
+    "optimize": "improve a recommender against user simulators, and prove it on others",
     "simulate": "let a user simulator and a recommender talk",
     "evaluate": "measure against logs (replay, turns, recommendation) or each other (matrix, noise, compare); judge",
     "report": "one HTML page, CSV and LaTeX tables from Runs",

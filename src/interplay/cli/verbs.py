@@ -27,6 +27,11 @@ def run_verb(verb: str, args: Sequence[str]) -> int:
         case "train":
             config = parse_config(configs.TrainConfig, args, prog)
             return _resolved(config) or pipeline.train(config)
+        case "optimize":
+            from interplay.cli.optimize import optimize
+
+            config = parse_config(configs.OptimizeConfig, args, prog)
+            return _resolved(config) or optimize(config)
         case "simulate":
             config = parse_config(configs.SimulateConfig, args, prog)
             return _resolved(config) or pipeline.simulate(config)
