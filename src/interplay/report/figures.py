@@ -36,7 +36,7 @@ def endings_figure(dialogues: Sequence[Dialogue]) -> "Figure":
     unknown = len(dialogues) - sum(counts.values())
     if unknown:
         counts["not told"] = unknown
-    figure, axes = _new()
+    figure, axes = new_figure()
     names = list(counts)[::-1]
     bars = axes.barh(names, [counts[name] for name in names], color=_ENDING_COLOUR, height=0.62)
     labels = [f"{counts[name]} ({counts[name] / len(dialogues):.0%})" for name in names]
@@ -45,7 +45,7 @@ def endings_figure(dialogues: Sequence[Dialogue]) -> "Figure":
     axes.set_ylim(-0.6, max(len(names), 3) - 0.4)
     axes.set_title("How the dialogues ended", fontsize=12, fontweight="bold")
     axes.set_xlabel("dialogues")
-    _whole_numbers(axes.xaxis)
+    whole_numbers(axes.xaxis)
     axes.grid(axis="y", visible=False)
     return figure
 
@@ -55,13 +55,13 @@ def turns_figure(dialogues: Sequence[Dialogue]) -> "Figure":
     lengths = [len(dialogue.turns) for dialogue in dialogues]
     low, high = min(lengths), max(lengths)
     width = max(1, -(-(high - low + 1) // 24))  # at most 24 bars, each a whole number of turns wide
-    figure, axes = _new()
+    figure, axes = new_figure()
     edges = [low - 0.5 + width * i for i in range((high - low) // width + 2)]
     axes.hist(lengths, bins=edges, color=_ENDING_COLOUR, rwidth=0.86)
     axes.set_title("Length of the dialogues", fontsize=12, fontweight="bold")
     axes.set_xlabel("turns of both sides per dialogue")
-    _whole_numbers(axes.xaxis)
-    _whole_numbers(axes.yaxis)
+    whole_numbers(axes.xaxis)
+    whole_numbers(axes.yaxis)
     axes.set_ylabel("dialogues")
     axes.grid(axis="x", visible=False)
     return figure
@@ -79,7 +79,7 @@ def words_figure(dialogues: Sequence[Dialogue]) -> "Figure | None":
     top = max(everything[int(0.99 * (len(everything) - 1))], 4)
     width = max(1, -(-top // 20))
     edges = [width * i - 0.5 for i in range(top // width + 2)]
-    figure, axes = _new()
+    figure, axes = new_figure()
     colours = {Role.RECOMMENDER: RECOMMENDER_COLOUR, Role.USER: USER_COLOUR}
     speaking = [role for role in colours if words[role]]
     axes.hist(
@@ -91,7 +91,7 @@ def words_figure(dialogues: Sequence[Dialogue]) -> "Figure | None":
     )
     axes.set_title("Length of the turns", fontsize=12, fontweight="bold")
     axes.set_xlabel("words per turn")
-    _whole_numbers(axes.xaxis)
+    whole_numbers(axes.xaxis)
     axes.set_ylabel("% of the role's turns")
     axes.grid(axis="x", visible=False)
     axes.legend(frameon=False, labelcolor=INK, fontsize=9, loc="upper right")
@@ -100,7 +100,8 @@ def words_figure(dialogues: Sequence[Dialogue]) -> "Figure | None":
     return figure
 
 
-def _new() -> tuple["Figure", "Axes"]:
+def new_figure() -> tuple["Figure", "Axes"]:
+    """A figure in the manner of all others, and its axes."""
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(4.6, 2.9), layout="constrained")
@@ -120,7 +121,8 @@ def _new() -> tuple["Figure", "Axes"]:
     return figure, axes
 
 
-def _whole_numbers(axis: "Axis") -> None:
+def whole_numbers(axis: "Axis") -> None:
+    """Label an axis with whole numbers only."""
     from matplotlib.ticker import MaxNLocator
 
     axis.set_major_locator(MaxNLocator(nbins=6, integer=True))
