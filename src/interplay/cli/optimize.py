@@ -133,9 +133,7 @@ def optimize(config: OptimizeConfig) -> int:
             "data_digest": corpus.digest,
         },
         close=partial(close, *users, *held_out),
-        popularity=None
-        if counts is None
-        else dict(zip((i.id for i in catalog), popularity_ranks(counts).tolist(), strict=True)),
+        popularity=None if popularity is None else dict(zip((item.id for item in catalog), popularity, strict=True)),
     )
     with Progress("optimize", config.steps, "rounds") as progress:
         summary = optimise(config, environment, on_progress=partial(_show, progress))
