@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from interplay.cli import main
 from interplay.corpora.corpus import Corpus, Counts
-from interplay.evaluation.latent_scores import DEFINITIONS, LATENTS, score_latents
+from interplay.evaluation.latent_scores import DEFINITIONS, LATENTS, score_latents, score_told
 from interplay.evaluation.scoring import About
 from interplay.metrics.latents import (
     SESSION_LATENTS,
@@ -247,7 +247,8 @@ def test_latents_are_logged_beside_the_dialogues_and_recovered(
     assert found["latents.recovered.verbosity"].value == 1.0
     assert found["latents.majority.verbosity"].value == pytest.approx(0.5)
     assert found["latents.recovered.openness"].value is None
-    assert {".".join(metric.split(".")[:2]) for metric in found} == set(DEFINITIONS)
+    of_the_told = {"latents.realised", "latents.followed"}
+    assert {".".join(metric.split(".")[:2]) for metric in found} == set(DEFINITIONS) - of_the_told
     assert "verbosity" in capsys.readouterr().out
 
 
@@ -288,3 +289,60 @@ def test_labels_from_elsewhere_replace_those_of_the_text(
     labels = str(tmp_path / "other.jsonl")
     assert main(["evaluate", "latents", str(data), "--labels", labels, "--out", str(tmp_path / "c")]) == 1
     assert "has no label of a scenario" in capsys.readouterr().err
+
+
+# ---- users that were told --------------------------------------------------------------------------------------------
+
+
+def told_dialogue(number: int, verbosity: str, num_words: int, *, obeys: bool = True) -> Dialogue:
+    """A user that is told a verbosity and a length, and speaks so or in five words whatever it is told."""
+    said = " ".join(["word"] * (num_words if obeys else 5))
+    cues = (("intent", "feedback"), ("off-topic", "no"), ("length", str(num_words)))
+    own = user(Action.FEEDBACK, said).model_copy(update={"cues": cues})
+    log = dialogue(scenario(source_id=str(number)), turns=(recommender(Action.RECOMMEND, "Then ", HEAT), own, *TALK[4:]))
+    return log.model_copy(update={"traits": (("verbosity", verbosity),)})
+
+
+def told_scores(logs: list[Dialogue]) -> dict[str, float | None]:
+    about = About(subject="made", split="all", seed=0, data_digest="d")
+    return {row.metric: row.value for row in score_told(logs, [derive_latents(d) for d in logs], about).rows}
+
+
+def test_of_users_that_obey_what_they_were_told_is_recovered_realised_and_followed() -> None:
+    found = told_scores([told_dialogue(k, *(("wordy", 30) if k % 2 else ("terse", 4))) for k in range(40)])
+    assert found["latents.recovered.verbosity"] == found["latents.recovered.length"] == 1.0
+    assert found["latents.realised.length.4"] == 4
+    assert found["latents.realised.length.30"] == 30
+    assert found["latents.realised.verbosity.wordy"] == (30 + 3) / 2
+    assert found["latents.followed.length"] == found["latents.followed.verbosity"] == 1.0
+    assert found["latents.realised.intent.feedback"] == 1.0
+    assert found["latents.share.verbosity.wordy"] == 0.5
+
+
+def test_of_users_that_do_not_listen_nothing_is_recovered_and_the_same_realised() -> None:
+    logs = [told_dialogue(k, *(("wordy", 30) if k % 2 else ("terse", 4)), obeys=False) for k in range(40)]
+    found = told_scores(logs)
+    assert found["latents.realised.length.4"] == found["latents.realised.length.30"] == 5
+    assert found["latents.followed.length"] == 0.0
+    recovered = found["latents.recovered.length"]
+    assert recovered is not None
+    assert recovered <= 0.6
+
+
+def test_a_latent_that_nobody_was_told_is_skipped_and_not_zero() -> None:
+    found = told_scores([told_dialogue(k, "terse", 4) for k in range(12)])
+    assert found["latents.recovered.openness"] is None
+    assert "latents.realised.openness.open" not in found
+    assert "latents.followed.openness" not in found
+
+
+def test_the_command_takes_what_users_were_told_as_labels(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    logs = [told_dialogue(k, *(("wordy", 30) if k % 2 else ("terse", 4))) for k in range(24)]
+    starts = [scenario(source_id=str(k)) for k in range(24)]
+    Corpus("made", logs, starts, CATALOG, Counts(24, 24)).save(tmp_path / "data")
+    assert main(["evaluate", "latents", str(tmp_path / "data"), "--out", str(tmp_path / "out")]) == 0
+    shown = capsys.readouterr().out
+    assert "labels that the users were told" in shown
+    assert "words of the turn" in shown
+    rows = Run.read(tmp_path / "out").scores()
+    assert {row.condition for row in rows} == {"labels that the users were told"}

@@ -17,7 +17,7 @@ def latents(config: LatentsConfig) -> int:
         InputError: there is nothing to look at, or the labels belong to other scenarios.
         RunError: the output can't be written.
     """
-    from interplay.evaluation.latent_scores import LATENTS, score_latents
+    from interplay.evaluation.latent_scores import LATENTS, score_latents, score_told
     from interplay.evaluation.scoring import About
     from interplay.metrics.latents import DialogueLatents, derive_latents
 
@@ -26,7 +26,8 @@ def latents(config: LatentsConfig) -> int:
     if not spoken:
         raise DataError(f"{config.source}: no conversation with a turn of the user is there")
     given, known = None, len(spoken)
-    condition = "labels read off the same text"
+    is_told = config.labels is None and any(d.traits or any(t.cues for t in d.turns) for d in spoken)
+    condition = "labels that the users were told" if is_told else "labels read off the same text"
     if config.labels is not None:
         file = config.labels / LATENTS if config.labels.is_dir() else config.labels
         given = {record.scenario_key: record.session for record in read_records(file, DialogueLatents)}
@@ -45,13 +46,18 @@ def latents(config: LatentsConfig) -> int:
     }
     run = Run.create(config.out, record, overwrite=config.overwrite)
     write_records(run.path / LATENTS, found)
-    table = score_latents(spoken, found, about, given=given)
+    table = score_told(spoken, found, about) if is_told else score_latents(spoken, found, about, given=given)
     run.write_scores(table.rows)
     print(
         f"{len(spoken)} conversations of {source.user} with {source.recommender}, {sum(len(o.turns) for o in found)} user turns"
     )
     print_latents(table.rows)
-    print(f"recovered: balanced accuracy on unseen conversations, {condition}; foretold: of the second half from the first")
+    print(f"recovered: balanced accuracy on unseen conversations, {condition}", end="")
+    if is_told:
+        print("; followed: share that shows what was asked for\n")
+        print_steered(table.rows)
+    else:
+        print("; foretold: of the second half from the first")
     for number, why in (
         (len(source.dialogues) - len(spoken), "without a turn of the user"),
         (source.num_faults, "ended by a fault"),
@@ -78,7 +84,8 @@ def print_latents(found: list[ScoreRow]) -> None:
     table = Table(box=None, pad_edge=False)
     table.add_column("latent")
     table.add_column("how often")
-    for name in ("recovered", "95% interval", "majority", "n", "foretold", "95% interval"):
+    last = "followed" if any(metric.startswith("latents.followed.") for metric in by_metric) else "foretold"
+    for name in ("recovered", "95% interval", "majority", "n", last, "95% interval"):
         table.add_column(name, justify="right")
     for name, parts in shares.items():
         cells = [name, ", ".join(parts)]
@@ -86,10 +93,34 @@ def print_latents(found: list[ScoreRow]) -> None:
         majority = by_metric.get(f"latents.majority.{name}")
         if recovered is not None and majority is not None:
             cells += [*_cells(recovered), _number(majority.value), str(recovered.n)]
-        foretold = by_metric.get(f"latents.foretold.{name}")
-        if foretold is not None:
-            cells += _cells(foretold)
+        further = by_metric.get(f"latents.{last}.{name}")
+        if further is not None:
+            cells += _cells(further)
         table.add_row(*cells)
+    Console(width=150).print(table)
+
+
+def print_steered(found: list[ScoreRow]) -> None:
+    """What was asked for and what came of it, one line per latent and value."""
+    from rich.console import Console
+    from rich.table import Table
+
+    from interplay.evaluation.latent_scores import REALISED
+
+    table = Table(box=None, pad_edge=False)
+    for name in ("latent", "asked for"):
+        table.add_column(name)
+    for name in ("realised", "95% interval", "n"):
+        table.add_column(name, justify="right")
+    table.add_column("which is")
+    latest = None
+    for row in found:
+        if row.metric.startswith("latents.realised."):
+            name, _, value = row.metric.removeprefix("latents.realised.").partition(".")
+            table.add_row(
+                "" if name == latest else name, value, *_cells(row), str(row.n), REALISED[name] if name != latest else ""
+            )
+            latest = name
     Console(width=150).print(table)
 
 
