@@ -13,6 +13,7 @@ from interplay.evaluation.asking import in_order
 from interplay.evaluation.exposure import exposure_rows, gold_rank_rows
 from interplay.evaluation.leak_scores import leak_rows
 from interplay.evaluation.lists import title_list_rows
+from interplay.evaluation.multiturn import multiturn_rows
 from interplay.evaluation.ranking import ranking_rows
 from interplay.evaluation.recommendation import gold_turn, recommend_at_gold_turn
 from interplay.evaluation.replay import ReplayOutcome, replay, shuffled_attributes
@@ -477,6 +478,7 @@ def all_rows_of_nothing() -> list[ScoreRow]:
         *ranking_rows([], ["popularity"], ABOUT),
         *title_list_rows([], CATALOG, ABOUT),
         *leak_rows([], ABOUT),
+        *multiturn_rows([], 0, ABOUT),
         *gold_rank_rows([], [], ABOUT, catalog=CATALOG),
         *exposure_rows("recommendation", [], None, 3, ABOUT),
         *exposure_rows("simulation", [], None, 3, ABOUT),
@@ -494,7 +496,10 @@ def test_every_score_is_defined_in_one_line() -> None:
     optional = {"turns.bert_score", "turns.confusion", "recommendation.match_score", "simulation.match_score"}
     optional |= {"replay.stand_in_rate", "replay.difference", "replay.accept_rate"}
     written_where_there_is_something = optional | {
-        metric for metric in METRICS if metric.endswith((".format_retries", ".faults")) or metric.startswith("turns.end_")
+        metric
+        for metric in METRICS
+        if metric.endswith((".format_retries", ".faults", ".noisy_turns"))
+        or metric.startswith(("turns.end_", "recommendation.list_", "recommendation.candidates_"))
     }
     written = {row.metric for row in all_rows_of_nothing()}
     families = {metric.split(".")[0] for metric in written}
