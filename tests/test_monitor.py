@@ -2,6 +2,7 @@
 
 import asyncio
 
+import numpy as np
 import pytest
 
 from interplay.config import MonitorLimits, RewardSpec, RewardWeights
@@ -130,6 +131,36 @@ def test_a_gain_that_the_held_out_simulator_does_not_share_is_a_gap() -> None:
 
 def test_a_loss_on_the_logs_of_people_is_caught() -> None:
     assert checked((0.3, 0.3, 0.2), (0.3, 0.3, 0.17), (0.3, 0.3, 0.15)) == [(2, "human-falls")]
+
+
+def shares(rng, num: int, step: int, *names: tuple[str, str]) -> list[dict]:
+    """Checks of a recommender that stays as it is: shares of `num` conversations with what chance does to them."""
+    out = []
+    for name, kind in names:
+        value = rng.binomial(num, 0.3) / num
+        half = 1.96 * (value * (1 - value) / num) ** 0.5
+        out.append(row(step, name, kind, value) | {"low": value - half, "high": value + half, "n": num})
+    return out
+
+
+@pytest.mark.parametrize(("certainty", "most", "least"), [(3.0, 0.15, 0.0), (0.0, 1.0, 0.6)])
+def test_chance_alone_seldom_raises_an_alarm_because_falls_must_be_beyond_it(certainty, most, least) -> None:
+    rng, num_false = np.random.default_rng(0), 0
+    names = (("a", "training"), ("b", "held-out"), ("c", "held-out"), ("logs", "human"))
+    for _ in range(60):
+        monitor = Monitor(MonitorLimits(certainty=certainty))
+        num_false += any(monitor.check(shares(rng, 50, step, *names)) for step in range(11))
+    assert least <= num_false / 60 <= most
+
+
+def test_a_fall_beyond_chance_is_caught_with_its_interval() -> None:
+    monitor = Monitor(LIMITS)
+    rise, fall = (0.2, 0.6), (0.5, 0.2)
+    found = []
+    for step in range(2):
+        rows = [row(step, "a", "training", rise[step]), row(step, "b", "held-out", fall[step])]
+        found += monitor.check(r | {"low": r["value"] - 0.06, "high": r["value"] + 0.06} for r in rows)
+    assert [alarm.alarm for alarm in found] == ["held-out-falls", "gap"]
 
 
 def test_shorter_conversations_and_fewer_failures_are_no_fall() -> None:

@@ -467,6 +467,8 @@ class MonitorLimits(Section):
     """By how much the training simulator's score may have risen further than a held-out one's."""
     human_loss: float = Field(default=0.2, gt=0, lt=1)
     """Share of the score on the logs of people that may be lost."""
+    certainty: float = Field(default=3.0, ge=0)
+    """Standard errors that a fall, a gap or a loss must have besides, where the checks tell their intervals."""
 
 
 class OptimizeConfig(ResumableOutput, SlotFlags):

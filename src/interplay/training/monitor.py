@@ -5,6 +5,7 @@ Nothing is stopped: an alarm says what moved, from where, and past which limit. 
 that is resumed feeds it the logged records again.
 """
 
+import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -44,6 +45,8 @@ class _Point:
 
     step: int
     value: float
+    error: float | None
+    """Standard error, from the 95 % interval; None where there is none."""
 
 
 class Monitor:
@@ -109,7 +112,7 @@ class Monitor:
         for row in rows:
             if row["value"] is not None and any(word in str(row["metric"]) for word in SCORES):
                 key = (str(row["kind"]), str(row["simulator"]), str(row["metric"]))
-                self._checks.setdefault(key, []).append(_Point(int(row["step"]), float(row["value"])))
+                self._checks.setdefault(key, []).append(_point(row))
                 fresh.append(key)
         found: list[Alarm | None] = []
         for kind, simulator, metric in fresh:
@@ -124,49 +127,55 @@ class Monitor:
         first, now = points[0], points[-1]
         best = max(points, key=lambda p: p.value)
         training, what = self._training(metric)
-        fall, rose = best.value - now.value, _between(training, best.step, now.step)
-        risen, gained = _between(training, first.step, now.step), now.value - first.value
-        limit, found = self.limits.fall, []
+        fall, rose = best.value - now.value, _moved(training, best.step, now.step)
+        risen, gained = _moved(training, first.step, now.step), now.value - first.value
+        about, found = f"{simulator}|{metric}", []
         if rose is not None:
             says = (
                 f"{simulator}, held out: {metric} {best.value:.3f} at step {best.step}, now {now.value:.3f}, "
-                f"while {what} moved by {rose:+.3f}"
+                f"while {what} moved by {rose.value:+.3f}"
             )
-            off = fall > limit and rose > 0
-            found.append(self._judge(now.step, "held-out-falls", fall, limit, off, says, about=f"{simulator}|{metric}"))
+            off = rose.value > 0 and self._is_beyond(fall, self.limits.fall, best.error, now.error)
+            found.append(self._judge(now.step, "held-out-falls", fall, self.limits.fall, off, says, about=about))
         if risen is not None and what != _REWARD:  # a reward has another scale than a score
-            gap, limit = risen - gained, self.limits.gap
-            says = f"{metric} has moved by {risen:+.3f} with {what} and by {gained:+.3f} with {simulator}, held out"
-            off = gap > limit and risen > 0
-            found.append(self._judge(now.step, "gap", gap, limit, off, says, about=f"{simulator}|{metric}"))
+            gap = risen.value - gained
+            says = f"{metric} has moved by {risen.value:+.3f} with {what} and by {gained:+.3f} with {simulator}, held out"
+            off = risen.value > 0 and self._is_beyond(gap, self.limits.gap, risen.error, first.error, now.error)
+            found.append(self._judge(now.step, "gap", gap, self.limits.gap, off, says, about=about))
         return found
+
+    def _is_beyond(self, value: float, limit: float, *errors: float | None) -> bool:
+        """Whether a difference is past its limit and past what chance gives the numbers that it is made of."""
+        told = [error for error in errors if error is not None]
+        spread = math.sqrt(sum(error**2 for error in told)) if len(told) == len(errors) else 0.0
+        return value > limit and value > self.limits.certainty * spread
 
     def _human(self, name: str, metric: str, points: Sequence[_Point]) -> Alarm | None:
         first, now = points[0], points[-1]
         if not first.value:
             return None
         loss, limit = 1 - now.value / first.value, self.limits.human_loss
+        off = loss > limit and self._is_beyond(first.value - now.value, 0.0, first.error, now.error)
         says = f"{name}, logs of people: {metric} {first.value:.3f} at step {first.step}, now {now.value:.3f}"
-        return self._judge(now.step, "human-falls", loss, limit, loss > limit, says, about=f"{name}|{metric}")
+        return self._judge(now.step, "human-falls", loss, limit, off, says, about=f"{name}|{metric}")
 
-    def _training(self, metric: str) -> tuple[dict[int, float], str]:
-        """By step, how training went by a metric, and its name."""
-        by_step: dict[int, list[float]] = {}
+    def _training(self, metric: str) -> tuple[list[_Point], str]:
+        """How training went by a metric, step by step, and its name."""
+        by_step: dict[int, list[_Point]] = {}
         names: list[str] = []
         for (kind, simulator, measured), points in self._checks.items():
             if kind == CheckKind.TRAINING and measured == metric:
                 names.append(simulator)
                 for point in points:
-                    by_step.setdefault(point.step, []).append(point.value)
+                    by_step.setdefault(point.step, []).append(point)
         if by_step:
-            return {step: sum(values) / len(values) for step, values in by_step.items()}, ", ".join(names)
+            return [_mean_point(points) for points in by_step.values()], ", ".join(names)
         rewards = [(int(r["step"]), float(r["reward"])) for r in self._steps if r.get("reward") is not None]
-        window = self.limits.window
-        means = {}
+        window, out = self.limits.window, []
         for place, (step, _) in enumerate(rewards):
             latest = [value for _, value in rewards[max(0, place - window + 1) : place + 1]]
-            means[step] = sum(latest) / len(latest)
-        return means, _REWARD
+            out.append(_Point(step, sum(latest) / len(latest), None))
+        return out, _REWARD
 
     def _judge(
         self, step: int, name: str, value: float, limit: float, is_off: bool, says: str, *, about: str = ""
@@ -198,13 +207,31 @@ class Monitor:
 
 
 _REWARD = "the training reward"
+_Z = 1.96
+"""Standard errors on each side of a 95 % interval."""
 
 
-def _between(by_step: Mapping[int, float], start: int, end: int) -> float | None:
-    """How far something has moved from the latest record at or before one step to that at or before another."""
-    before = [step for step in by_step if step <= start] or sorted(by_step)[:1]
-    until = [step for step in by_step if step <= end]
-    return by_step[max(until)] - by_step[max(before)] if until else None
+def _point(row: Mapping[str, Any]) -> _Point:
+    low, high = row.get("low"), row.get("high")
+    error = None if low is None or high is None else (float(high) - float(low)) / (2 * _Z)
+    return _Point(int(row["step"]), float(row["value"]), error)
+
+
+def _mean_point(points: Sequence[_Point]) -> _Point:
+    errors = [point.error for point in points if point.error is not None]
+    error = math.sqrt(sum(e**2 for e in errors)) / len(points) if len(errors) == len(points) else None
+    return _Point(points[0].step, sum(point.value for point in points) / len(points), error)
+
+
+def _moved(points: Sequence[_Point], start: int, end: int) -> _Point | None:
+    """How far something has moved from its latest point at or before one step to that at or before another."""
+    before = [point for point in points if point.step <= start] or points[:1]
+    until = [point for point in points if point.step <= end]
+    if not until:
+        return None
+    first, last = before[-1], until[-1]
+    told = first.error is not None and last.error is not None
+    return _Point(end, last.value - first.value, math.hypot(first.error or 0.0, last.error or 0.0) if told else None)
 
 
 def _format_share(record: Mapping[str, Any]) -> float | None:
