@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from interplay.cli import main
-from interplay.errors import InputError
+from interplay.errors import BackendError, FormatError, InputError
 from interplay.evaluation.attributes import AttributeIndex
 from interplay.evaluation.control_scores import control_rows, offer_places
 from interplay.evaluation.controls import Control, Swap, controlled_pairs, moved, replay_controls, stood_in, swapped
@@ -214,6 +214,43 @@ def test_the_three_rates_sum_to_one_under_every_control_and_part() -> None:
             sums[condition] = sums.get(condition, 0.0) + row.value
     assert len(sums) == 3 * len(Control)
     assert set(sums.values()) == {1.0}
+
+
+class Failing:
+    """A model behind a server that gives up on whoever is offered Shrek, and writes what can't be read when offered Grease."""
+
+    role = Role.USER
+    name = "failing"
+
+    def begin(self, view: View, seed: int, session: str) -> "FailingSpeaker":
+        return FailingSpeaker()
+
+
+class FailingSpeaker:
+    def __init__(self) -> None:
+        self.titles: tuple[str, ...] = ()
+
+    async def speak(self) -> Turn:
+        if SHREK.label in self.titles:
+            raise BackendError("no answer", kind="timeout")
+        if GREASE.label in self.titles:
+            raise FormatError("cut-off", "How ab")
+        return user(Action.FEEDBACK, "no")
+
+    def hear(self, turn: Turn) -> None:
+        self.titles += turn.titles
+
+    def end(self) -> None:
+        pass
+
+
+def test_faults_are_counted_by_kind_under_every_control_and_are_in_no_rate() -> None:
+    rows = measured(Failing())
+    standard = rows["replay.faults", "user: timeout"]
+    assert (standard.value, standard.n) == (1.0, 4)
+    assert rows["replay.faults", "shuffled-attributes, user: timeout"].value == 1.0
+    unreadable = rows["replay.format_failure_rate", "standard"]  # no fault: it is the model's own doing
+    assert (unreadable.value, unreadable.n) == (pytest.approx(2 / 3), 3)
 
 
 def rng_of(pair: tuple[Scenario, Dialogue]) -> random.Random:

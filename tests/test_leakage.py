@@ -8,26 +8,30 @@ from pathlib import Path
 import numpy as np
 import pytest
 from hypothesis import given
+from hypothesis import strategies as st
+from rapidfuzz import fuzz
 
 from interplay.cli import main
 from interplay.corpora.bundled import bundled_movies
 from interplay.evaluation.guessing import BlindGuesser, Question
-from interplay.evaluation.leak_scores import leak_rows, replay_part_rows, simulation_part_rows
+from interplay.evaluation.leak_scores import leak_rows, recommendation_part_rows, replay_part_rows, simulation_part_rows
 from interplay.evaluation.leakage import (
     Detector,
     LeakChecker,
     LeakReport,
     Subset,
     condition_of,
+    gold_turn_reports,
     is_first_turn,
     replay_reports,
     texts_of,
 )
+from interplay.evaluation.recommendation import recommend_at_gold_turn
 from interplay.evaluation.replay import ReplayOutcome, replay
 from interplay.evaluation.scoring import About
 from interplay.evaluation.simulation import summarise
 from interplay.formats.chat import ChatFormat
-from interplay.metrics.naming import Naming, how_named
+from interplay.metrics.naming import MIN_FUZZY, MIN_RATIO, Naming, how_named, pieces_of
 from interplay.metrics.replay import Outcome
 from interplay.simulation.dialogue import converse
 from interplay.simulation.scripted import ScriptedAgent, ScriptedSpeaker
@@ -174,6 +178,19 @@ def test_accents_apostrophes_and_ampersands_hide_no_title() -> None:
     assert how_named("lilo and stitch", "Lilo & Stitch") is how_named("LES MISERABLES!", "Les Misérables") is Naming.NORMALISED
 
 
+@given(
+    st.text("abe 3", min_size=MIN_FUZZY, max_size=40),
+    st.lists(st.tuples(st.integers(0, 39), st.sampled_from(["", "b", "xy"])), max_size=5),
+)
+def test_what_is_as_alike_as_a_misspelling_must_be_is_always_looked_at(text: str, edits: list[tuple[int, str]]) -> None:
+    wanted = " ".join(text.split())
+    written = wanted
+    for place, letters in edits:
+        written = written[:place] + letters + written[place + 1 :]
+    alike = fuzz.ratio(wanted, written) >= MIN_RATIO and len(wanted) >= MIN_FUZZY
+    assert alike <= any(piece in written for piece in pieces_of(wanted))
+
+
 def test_a_linked_mention_is_found_whatever_it_is_called() -> None:
     said = user(Action.CHAT, "that one")
     said = said.model_copy(update={"items": (OFFER.items[0].model_copy(update={"start": 0, "end": 8}),)})
@@ -243,6 +260,12 @@ def test_a_blind_guess_counts_ties_against_itself_and_knows_when_it_can_not_gues
     assert list(BlindGuesser(CATALOG).ranks([Question(("a tired detective", "robbery"), (GOLD.id,))])) == [1]
 
 
+def test_a_question_that_comes_again_is_answered_the_same() -> None:
+    asked = [Question(a, (i.id,)) for i in CATALOG for a in (("crime",), ("fantasy",), ("crime", "Ann Ford"))]
+    alone = [rank for question in asked for rank in BlindGuesser(CATALOG).ranks([question])]
+    assert list(BlindGuesser(CATALOG).ranks([*asked, *asked[::-1]])) == [*alone, *alone[::-1]]
+
+
 def test_a_trained_ranker_can_guess_instead() -> None:
     class Ranker:
         def scores(self, contexts):  # type: ignore[no-untyped-def]
@@ -298,6 +321,31 @@ def test_a_replays_rates_are_given_without_leaks_and_without_first_turns() -> No
     assert rows["replay.success_rate", "leak-free"] == (0.5, 2, 2)  # b of b and c
     assert rows["replay.success_rate", "first-turn-excluded"] == (0.5, 2, 2)  # a of a and c
     assert condition_of("gold-random", Subset.LEAK_FREE) == "gold-random, leak-free"
+
+
+def test_recall_at_gold_turns_is_given_in_the_same_parts() -> None:
+    other, ask = recommender(Action.RECOMMEND, "See ", OTHER), user(Action.FEEDBACK, "no")
+    logs = {
+        "plain": (HELLO, ask, other, ask, OFFER),
+        "leaks": (HELLO, user(Action.CHAT, "not Midnight Robery"), other, ask, OFFER),
+        "first": (HELLO, ask, OFFER),
+        "named": (HELLO, user(Action.CHAT, "not Midnight Robbery"), OFFER),
+        "fails": (HELLO, ask, other, ask, OFFER),
+    }
+    pairs = [(s := scene().model_copy(update={"source_id": name}), talk(s, *turns, by="human")) for name, turns in logs.items()]
+    script = iter([OFFER, OFFER, OFFER, HELLO])
+    gold = asyncio.run(recommend_at_gold_turn(pairs, ScriptedAgent(Role.RECOMMENDER, [OFFER]), seed=0))
+    gold = [g if g.skipped else replace(g, generated=(said := next(script)), rank=1 if said is OFFER else None) for g in gold]
+    reports = gold_turn_reports(LeakChecker(CATALOG), pairs, gold)
+    assert [r is None for r in reports] == [g.skipped is not None for g in gold] == [False, False, False, True, False]
+    rows = {
+        (row.metric, row.condition): (row.value, row.n, row.num_skipped)
+        for row in recommendation_part_rows(pairs, gold, reports, ABOUT, catalog=CATALOG)
+    }
+    for metric in ("recommendation.recall@1", "recommendation.recall@10", "recommendation.mrr"):
+        assert rows[metric, "leak-free"] == (pytest.approx(2 / 3), 3, 2)  # all but "leaks", and "named" was never asked
+        assert rows[metric, "first-turn-excluded"] == (pytest.approx(2 / 3), 3, 2)
+    assert {condition for _, condition in rows} == {"leak-free", "first-turn-excluded"}
 
 
 def test_a_simulations_accepts_are_given_in_the_same_parts() -> None:

@@ -11,7 +11,13 @@ from functools import lru_cache
 # "Heat (1995)", "Heat  (1995)", "Heat (1995/I)", "Heat (1995 film)"
 _YEAR = re.compile(r"\s*\((1[89]\d\d|20\d\d)(?:/[IVX]+|\s+film)?\)\s*$")
 _ARTICLE_AT_END = re.compile(r"^(.*),\s+(the|a|an|le|la|les|il|el|der|die|das)$", re.IGNORECASE)
-_LEADING_ARTICLE = re.compile(r"^(?:the|a|an)\s+")
+_LEADING_ARTICLES = ("the ", "a ", "an ")
+_ARTICLE = re.compile(r"^(?:the|a|an)\s+(?=\S)", re.IGNORECASE)
+_WORD = re.compile(r"\w+(?:['’]\w+)*")
+_APOSTROPHE = re.compile(r"['’`]")
+_NO_LETTER = re.compile(r"[\W_]+")
+# What the two do to ASCII, in one pass.
+_ASCII_KEY = {n: None if chr(n) in "'`" else chr(n) if chr(n).isalnum() else " " for n in range(128)}
 
 # One-word titles that are everyday words. In running text they are not evidence that the film is meant, so they count
 # as named only when written as a title: followed by the year. ("It", "Up", "Her" head the list of false alarms.)
@@ -36,7 +42,7 @@ def split_year(title: str) -> tuple[str, int | None]:
     >>> split_year("2001: A Space Odyssey")
     ('2001: A Space Odyssey', None)
     """
-    match = _YEAR.search(title)
+    match = _YEAR.search(title) if title.rstrip().endswith(")") else None
     if match is None:
         return " ".join(title.split()), None
     return " ".join(title[: match.start()].split()), int(match.group(1))
@@ -53,25 +59,29 @@ def title_key(title: str) -> str:
     True
     """
     name = split_year(title)[0]
-    moved = _ARTICLE_AT_END.match(name)
+    moved = _ARTICLE_AT_END.match(name) if "," in name else None
     if moved:
         name = f"{moved.group(2)} {moved.group(1)}"
     folded = name.casefold().replace("&", " and ")
-    if not folded.isascii():  # ASCII has no accents, and looking at each character is most of what a key costs
+    if folded.isascii():
+        folded = folded.translate(_ASCII_KEY)
+    else:
         folded = "".join(c for c in unicodedata.normalize("NFKD", folded) if not unicodedata.combining(c))
-    folded = re.sub(r"['’`]", "", folded)
-    words = " ".join(re.sub(r"[^\w]+", " ", folded).replace("_", " ").split())
-    return _LEADING_ARTICLE.sub("", words) or words
+        folded = _NO_LETTER.sub(" ", _APOSTROPHE.sub("", folded))
+    words = " ".join(folded.split())
+    return words[words.index(" ") + 1 :] if words.startswith(_LEADING_ARTICLES) else words
+
+
+def _without_article(title: str) -> str:
+    name = split_year(title)[0]
+    moved = _ARTICLE_AT_END.match(name)
+    return _ARTICLE.sub("", moved.group(1) if moved else name)
 
 
 @lru_cache(maxsize=50_000)
 def _pattern(title: str) -> re.Pattern[str] | None:
-    name, _ = split_year(title)
-    moved = _ARTICLE_AT_END.match(name)
-    if moved:
-        name = moved.group(1)
-    name = re.sub(r"^(?:the|a|an)\s+(?=\S)", "", name, flags=re.IGNORECASE)
-    words = re.findall(r"\w+(?:['’]\w+)*", name)
+    name = _without_article(title)
+    words = _WORD.findall(name)
     if not words:
         escaped = re.escape(name.strip())
         return re.compile(escaped) if escaped else None
@@ -82,6 +92,20 @@ def _pattern(title: str) -> re.Pattern[str] | None:
     return re.compile(rf"{body}(?:\s*\((?:1[89]|20)\d\d\))?", re.IGNORECASE)
 
 
+@lru_cache(maxsize=50_000)
+def _needed_words(title: str) -> tuple[str, ...]:
+    """Words that a text must hold to name the title, in lower case. Beyond ASCII, ignoring the case is more than that."""
+    return tuple(word.lower() for word in _WORD.findall(_without_article(title)) if word.isascii())
+
+
+def _may_name(text: str, title: str) -> bool:
+    """False only where `_pattern` can't match: in most texts, which then need no pattern."""
+    if not text.isascii():
+        return True
+    lower = text.lower()
+    return all(word in lower for word in _needed_words(title))
+
+
 def names_title(text: str, title: str) -> bool:
     """Whether `text` names `title`, with or without its year or article, whatever the case.
 
@@ -90,6 +114,8 @@ def names_title(text: str, title: str) -> bool:
     >>> names_title("have you seen the matrix?", "Matrix, The (1999)"), names_title("Look it up", "Up (2009)")
     (True, False)
     """
+    if not _may_name(text, title):
+        return False
     pattern = _pattern(title)
     return pattern is not None and pattern.search(text) is not None
 
@@ -100,7 +126,7 @@ def title_spans(text: str, title: str) -> list[tuple[int, int]]:
     >>> title_spans("The Matrix (1999) is no Matrix", "Matrix, The")
     [(0, 17), (24, 30)]
     """
-    pattern = _pattern(title)
+    pattern = _pattern(title) if _may_name(text, title) else None
     return [] if pattern is None else [match.span() for match in pattern.finditer(text)]
 
 

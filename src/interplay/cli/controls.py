@@ -83,7 +83,7 @@ def evaluate_controls(
     run.write_scores([*rows, *leaks, *retries])
     print_controls(rows, played)
     print_accepts(rows)
-    print_rows([*leaks, *retries])
+    print_rows([*(row for row in rows if row.metric == "replay.faults"), *leaks, *retries])
     print(f"written to {run.path}")
     return 0
 

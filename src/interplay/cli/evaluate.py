@@ -215,8 +215,8 @@ def evaluate_run(
         shown_at_gold_turns,
     )
     from interplay.evaluation.faults import fault_rows
-    from interplay.evaluation.leak_scores import leak_rows, replay_part_rows
-    from interplay.evaluation.leakage import LeakChecker, replay_reports, write_leaks
+    from interplay.evaluation.leak_scores import leak_rows, recommendation_part_rows, replay_part_rows
+    from interplay.evaluation.leakage import LeakChecker, gold_turn_reports, replay_reports, write_leaks
     from interplay.evaluation.match import gold_turn_cases, match_rows
     from interplay.evaluation.recommendation import recommend_at_gold_turn
     from interplay.evaluation.replay import replay, shuffled_attributes
@@ -286,6 +286,11 @@ def evaluate_run(
                 write_values(run, recommendation_values(gold) | exposure_values("recommendation.", shown, popularity))
                 found = recommendation_rows(gold, about, catalog=corpus.catalog)
                 found += gold_rank_rows(pairs, gold, about, catalog=corpus.catalog)
+                leaks = gold_turn_reports(LeakChecker(corpus.catalog), pairs, gold)
+                found += recommendation_part_rows(pairs, gold, leaks, about, catalog=corpus.catalog)
+                checked = [report for report in leaks if report is not None]
+                found += leak_rows(checked, about)
+                write_leaks(run.path, checked)
                 found += exposure_rows("recommendation", shown, popularity, len(corpus.catalog), about)
                 found += fault_rows("recommendation", (g.failure for g in gold if g.failure or not g.skipped), about)
                 if vectors is not None:

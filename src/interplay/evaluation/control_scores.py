@@ -10,6 +10,7 @@ import numpy as np
 
 from interplay.evaluation.attributes import AttributeIndex
 from interplay.evaluation.controls import STAND_INS, Control, Played
+from interplay.evaluation.faults import fault_rows
 from interplay.evaluation.leak_scores import replay_part_rows
 from interplay.evaluation.leakage import LeakReport
 from interplay.evaluation.replay import Decision
@@ -27,7 +28,7 @@ MOST_OFFERS = 5
 def control_rows(
     played: Sequence[Played], reports: Sequence[LeakReport | None], catalog: Catalog, about: About
 ) -> list[ScoreRow]:
-    """All rows of a replay under controls: see `outcome_rows`, `difference_rows` and `accept_rows`.
+    """All rows of a replay under controls: see `outcome_rows`, `difference_rows`, `accept_rows` and `faults.fault_rows`.
 
     Args:
         played: of `replay_controls`; the standard replay is the first.
@@ -44,6 +45,7 @@ def control_rows(
         if one.controlled.control is not Control.STANDARD:
             found += difference_rows(played[0], one, here)
         found += accept_rows(one, index, here)
+        found += fault_rows("replay", (dialogue.failure for dialogue in one.dialogues), here)
     return found
 
 

@@ -4,7 +4,7 @@ A recommendation is a title that a recommender names in one turn, or an item amo
 how often the recommenders of the training logs name an item, so that it is one measure for rankers and language models.
 """
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence, Set
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -216,7 +216,9 @@ def exposure_values(prefix: str, shown: Sequence[Shown], popularity: Ints | None
     return {prefix + name: values for name, values in out.items()}
 
 
-def gold_rank_rows(pairs: Sequence[Pair], gold_turns: Sequence[GoldTurn], about: About, *, catalog: Catalog) -> list[ScoreRow]:
+def gold_rank_rows(
+    pairs: Sequence[Pair], gold_turns: Sequence[GoldTurn], about: About, *, catalog: Catalog, filtered: bool = True
+) -> list[ScoreRow]:
     """Recall@10, NDCG@10 and MRR of the titles named at gold turns, in their order; and all, Recall@1 too, under two filters.
 
     With "off-catalog removed" titles that the catalog does not hold are taken out before the rank is told, with "seen removed"
@@ -227,28 +229,29 @@ def gold_rank_rows(pairs: Sequence[Pair], gold_turns: Sequence[GoldTurn], about:
         gold_turns: what it returned.
         about: what the rows share.
         catalog: of their domain.
+        filtered: whether there are rows under the two filters.
     """
     naming = Naming(catalog)
     targets = {scenario.key: scenario.targets for scenario, _ in pairs}
-    observed = _with_history(pairs, gold_turns)
+    observed = [
+        (targets[gold.scenario_key], [] if gold.generated is None else naming.of(gold.generated), before)
+        for gold, before in _with_history(pairs, gold_turns)
+    ]
     skipped = len(gold_turns) - len(observed)
+    seen = [naming.keys(before) for _, _, before in observed] if filtered else [frozenset[str]()] * len(observed)
 
-    def ranks(keep: Callable[[_Named, set[str]], bool]) -> list[int | None]:
+    def ranks(keep: Callable[[_Named, Set[str]], bool]) -> list[int | None]:
         out: list[int | None] = []
-        for gold, before in observed:
-            named = [] if gold.generated is None else naming.of(gold.generated)
-            seen = naming.keys(before)
-            left = [n for n in named if keep(n, seen)]
-            right = (is_any_target(n.title, n.mentioned_id, targets[gold.scenario_key]) for n in left)
+        for (wanted, named, _), before in zip(observed, seen, strict=True):
+            right = (is_any_target(n.title, n.mentioned_id, wanted) for n in named if keep(n, before))
             out.append(next((place for place, hit in enumerate(right, start=1) if hit), None))
         return out
 
     found: list[ScoreRow] = []
-    filters: Mapping[str, Callable[[_Named, set[str]], bool]] = {
-        about.condition: lambda named, seen: True,
-        OFF_CATALOG_REMOVED: lambda named, seen: named.item is not None,
-        SEEN_REMOVED: lambda named, seen: named.key not in seen,
-    }
+    filters: dict[str, Callable[[_Named, Set[str]], bool]] = {about.condition: lambda named, seen: True}
+    if filtered:
+        filters[OFF_CATALOG_REMOVED] = lambda named, seen: named.item is not None
+        filters[SEEN_REMOVED] = lambda named, seen: named.key not in seen
     for condition, keep in filters.items():
         rng = np.random.default_rng(about.seed)
         places = ranks(keep)

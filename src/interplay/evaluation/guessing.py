@@ -19,7 +19,7 @@ from interplay.items.lexical import Bm25
 from interplay.types import Action, Catalog, Role, Turn
 
 AT_ONCE = 256
-"""Guesses made together; bounds the matrix of scores to 256 x num_items."""
+"""Guesses made together, and scores kept for questions that come again; bounds either to 256 x num_items."""
 
 
 class ScoresContexts(Protocol):
@@ -62,15 +62,22 @@ class BlindGuesser:
         None where nothing could be guessed: no attributes, or no target in the catalog.
         """
         source = iter(questions)
+        kept: dict[tuple[str, ...], NDArray[np.float64]] = {}
         while batch := list(islice(source, AT_ONCE)):
             asked = [n for n, q in enumerate(batch) if q.attributes and any(g in self._row for g in q.gold)]
-            scores = self._scores([batch[n].attributes for n in asked]) if asked else np.zeros((0, 0))
+            new = list(dict.fromkeys(a for n in asked if (a := batch[n].attributes) not in kept))
+            if len(kept) + len(new) > AT_ONCE:
+                wanted = {batch[n].attributes for n in asked}
+                kept = {attributes: scores for attributes, scores in kept.items() if attributes in wanted}
+            if new:
+                kept |= zip(new, self._scores(new), strict=True)
             ranks: list[int | None] = [None] * len(batch)
-            for n, row in zip(asked, scores, strict=True):
-                gold = [self._row[g] for g in batch[n].gold if g in self._row]
+            for n in asked:
+                row = kept[batch[n].attributes]
+                gold = list({self._row[g] for g in batch[n].gold if g in self._row})
+                at_least = row >= row[gold].max()
                 # The targets themselves do not stand in each other's way.
-                others = np.delete(row, gold)
-                ranks[n] = 1 + int((others >= row[gold].max()).sum())
+                ranks[n] = 1 + int(np.count_nonzero(at_least)) - int(np.count_nonzero(at_least[gold]))
             yield from ranks
 
     def _scores(self, wanted: Sequence[tuple[str, ...]]) -> NDArray[np.float64]:

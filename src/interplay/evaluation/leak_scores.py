@@ -5,18 +5,23 @@ from dataclasses import replace
 
 import numpy as np
 
+from interplay.evaluation.asking import Pair
+from interplay.evaluation.exposure import gold_rank_rows
 from interplay.evaluation.leakage import DETECTOR_METRICS, LeakReport, Subset, condition_of
+from interplay.evaluation.recommendation import GoldTurn
 from interplay.evaluation.replay import ReplayOutcome
-from interplay.evaluation.scoring import About, replay_rows, rows
+from interplay.evaluation.scoring import About, recommendation_rows, replay_rows, rows
 from interplay.evaluation.simulation import SimulationSummary
 from interplay.evaluation.values import values_by_scenario
 from interplay.metrics.bootstrap import Estimate, estimate_ratio
-from interplay.types import Ending, ScoreRow
+from interplay.types import Catalog, Ending, ScoreRow
 
 GUESSES = (1, 10)
 """A blind guess counts as right when the target is among so many."""
 PARTS = (Subset.LEAK_FREE, Subset.LATER)
 """What a success is measured over beside everything."""
+PLACES = ("recall@", "ndcg@", "mrr")
+"""In the names of metrics that tell where the target stands."""
 
 
 def leak_rows(reports: Sequence[LeakReport], about: About) -> list[ScoreRow]:
@@ -61,6 +66,41 @@ def replay_part_rows(outcomes: Sequence[ReplayOutcome], reports: Sequence[LeakRe
             for outcome, report in zip(outcomes, reports, strict=True)
         ]
         found += replay_rows(inside, replace(about, condition=condition_of(about.condition, part)))
+    return found
+
+
+def recommendation_part_rows(
+    pairs: Sequence[Pair],
+    gold_turns: Sequence[GoldTurn],
+    reports: Sequence[LeakReport | None],
+    about: About,
+    *,
+    catalog: Catalog,
+) -> list[ScoreRow]:
+    """Where the target stands, at the gold turns of conversations without a leak, and where the log does not offer it first.
+
+    The metrics are Recall@1, Recall@10, NDCG@10 and MRR, and of a recommender that reasons those of its list.
+
+    Args:
+        pairs: what `recommend_at_gold_turn` was asked.
+        gold_turns: what it returned.
+        reports: of `gold_turn_reports`.
+        about: the fields that the rows share.
+        catalog: of their domain.
+
+    Returns:
+        Rows whose `num_skipped` counts the conversations outside of the part as well.
+    """
+    found: list[ScoreRow] = []
+    for part in PARTS:
+        inside = [
+            gold if report is not None and report.is_in(part) else replace(gold, skipped=gold.skipped or f"not {part.value}")
+            for gold, report in zip(gold_turns, reports, strict=True)
+        ]
+        here = replace(about, condition=condition_of(about.condition, part))
+        scored = recommendation_rows(inside, here, catalog=catalog)
+        found += [row for row in scored if any(name in row.metric for name in PLACES)]
+        found += gold_rank_rows(pairs, inside, here, catalog=catalog, filtered=False)
     return found
 
 

@@ -21,6 +21,7 @@ from types import MappingProxyType
 
 from interplay.evaluation.attributes import AttributeIndex
 from interplay.evaluation.guessing import BlindGuesser, Question, ScoresContexts
+from interplay.evaluation.recommendation import GoldTurn
 from interplay.evaluation.simulation import FAULTS
 from interplay.metrics.matching import is_any_target
 from interplay.metrics.naming import how_named
@@ -289,6 +290,29 @@ def replay_reports(
         report = checker.check(dialogue, logged=(Role.RECOMMENDER,), shown=shown)
         reports.append(replace(report, is_first_turn=is_first_turn(log, scenario.targets, by_offer=True)))
     return reports
+
+
+def gold_turn_reports(
+    checker: LeakChecker, pairs: Sequence[tuple[Scenario, Dialogue]], gold_turns: Sequence[GoldTurn]
+) -> list[LeakReport | None]:
+    """A report of every conversation at whose gold turn a recommender spoke.
+
+    They are about the log, which is what it has read. What counts as a leak is the same as in a replay, so that both are
+    given over the same conversations, whether or not the recommender is shown the persona.
+
+    Args:
+        checker: has not yet taken the scenarios.
+        pairs: what `recommend_at_gold_turn` was asked.
+        gold_turns: what it returned.
+
+    Returns:
+        Aligned with the pairs; None where nothing was observed.
+    """
+    checker.take(scenario for scenario, _ in pairs)
+    return [
+        None if gold.skipped is not None else checker.check(log, logged=tuple(Role))
+        for (_, log), gold in zip(pairs, gold_turns, strict=True)
+    ]
 
 
 def is_first_turn(dialogue: Dialogue, targets: Sequence[Target], *, by_offer: bool = False) -> bool:

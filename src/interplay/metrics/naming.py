@@ -7,6 +7,8 @@ same similarity is asked of whole words, because a short title lies inside many 
 
 from collections.abc import Container
 from enum import StrEnum
+from functools import lru_cache
+from itertools import pairwise
 
 from interplay.metrics.matching import YEAR_TOLERANCE
 from interplay.titles import EVERYDAY_WORDS, split_year, title_key, title_spans
@@ -53,8 +55,8 @@ def how_named(text: str, title: str, other_titles: Container[str] = ()) -> Namin
     if spans:
         meant = [text[a:b] for a, b in spans if _agrees(text[a:b], title) and not _in_longer(text, a, b, title, other_titles)]
         return None if not meant else Naming.EXACT if title in meant else Naming.NORMALISED
-    at = text.find(title) if split_year(title)[1] is not None else -1
-    if at >= 0:  # "Them! (1954)", an everyday word with a mark before its year
+    at = text.find(title)
+    if at >= 0 and split_year(title)[1] is not None:  # "Them! (1954)", an everyday word with a mark before its year
         return None if _in_longer(text, at, at + len(title), title, other_titles) else Naming.EXACT
     wanted, spoken = title_key(title), title_key(text)
     # Accents, apostrophes and "&" are gone from keys, which `title_spans` does not see through.
@@ -82,10 +84,10 @@ def _in_longer(text: str, start: int, end: int, title: str, other_titles: Contai
 
 
 def _misspells(spoken: str, wanted: str, other_titles: Container[str]) -> bool:
+    if len(wanted) < MIN_FUZZY or len(spoken) < MIN_FUZZY or not any(piece in spoken for piece in pieces_of(wanted)):
+        return False
     from rapidfuzz import fuzz
 
-    if len(wanted) < MIN_FUZZY or len(spoken) < MIN_FUZZY:
-        return False
     found = fuzz.partial_ratio_alignment(wanted, spoken, score_cutoff=MIN_RATIO - 10)
     if found is None:
         return False
@@ -94,6 +96,19 @@ def _misspells(spoken: str, wanted: str, other_titles: Container[str]) -> bool:
     end = spoken.find(" ", max(found.dest_end - 1, start))
     window = spoken[start : end if end >= 0 else len(spoken)].strip()
     return _digits(window) == _digits(wanted) and fuzz.ratio(wanted, window) >= MIN_RATIO and window not in other_titles
+
+
+@lru_cache(maxsize=50_000)
+def pieces_of(wanted: str) -> tuple[str, ...]:
+    """Pieces of a key of which every misspelling holds one.
+
+    Of `num` characters, a window of `others` is similar enough with at most (1 - MIN_RATIO / 100) * (num + others) edits, and
+    others <= num + edits. An edit breaks one piece at most, so of edits + 1 pieces one is whole.
+    """
+    share = 1 - MIN_RATIO / 100
+    num_pieces = int(2 * share * len(wanted) / (1 - share) + 1e-9) + 1
+    ends = [len(wanted) * n // num_pieces for n in range(num_pieces + 1)]
+    return tuple(wanted[a:b] for a, b in pairwise(ends))
 
 
 def _digits(key: str) -> list[str]:
