@@ -148,6 +148,19 @@ class SlotFlags(Config):
     """Candidates per turn; by default as many as the model was trained with, else 10."""
     guidance: str | None = None
     """What a model does each turn: ask:N (N questions, then recommend), or logs:DATA (as the recommenders there did)."""
+    strategy: str | None = None
+    """How a model trained with --cues strategy speaks: a strategy, random (any, each turn), or logs:DATA (as people did there)."""
+
+
+class AgendaTalk(Section):
+    """How holistic the agenda-based user talks; all shares are 0 for the plain one. See docs/holistic.md."""
+
+    several: float = Field(default=0.0, ge=0, le=1)
+    """Share of wishes told with small talk before them, and of rejections with a question beside them."""
+    small_talk: float = Field(default=0.0, ge=0, le=1)
+    """Share of conversations that the user begins with small talk."""
+    off_topic: float = Field(default=0.0, ge=0, le=1)
+    """Share of turns, once a wish is told, in which the user leaves what is due for small talk; it comes back to it."""
 
 
 class DataConfig(Output):
@@ -181,10 +194,14 @@ class DataConfig(Output):
     """Share of conversations for testing."""
     whole: bool = False
     """Keep the turns after the accepted item (for rankers); a simulation's conversation ends there."""
+    strategies: Path | None = None
+    """A classifier (made by evaluate train-strategies) that labels recommenders' strategies where the corpus does not."""
     num_dialogues: int = Field(default=2000, ge=1)
     """How many conversations to make; "agenda" only."""
     num_items: int | None = Field(default=None, ge=100)
     """Movies of the bundled catalog to talk about, drawn by the seed; all by default. "agenda" only."""
+    talk: AgendaTalk = AgendaTalk()
+    """How holistic the user talks; "agenda" only."""
     annotate_with: AgentSpec | None = None
     """An LLM that writes general preferences and target attributes (URL#MODEL, OpenAI-compatible); by default rules do."""
     seed: int = 0
@@ -237,7 +254,7 @@ class UserTasks(Section):
     gold_shown: float = Field(default=0.5, ge=0, le=1)
     """Share of the lists that hold the gold item."""
     from_log: float = Field(default=0.25, ge=0, le=1)
-    """Share of the lists that are the log's own with the person's own answer, where there is one that fits the task."""
+    """Share of the rows of which the list is the log's own with the person's own answer, where one fits the task."""
 
 
 class TraceSettings(Section):
@@ -282,6 +299,10 @@ class TrainConfig(ResumableOutput):
     """Tell the model how it is going to speak, as the logs did: all, or kinds (verbosity length ...); see docs/control.md."""
     cue_dropout: float = Field(default=0.15, ge=0, lt=1)
     """Share of the conversations without any cue, and of the cues of the others that are left out; with --cues."""
+    beliefs: bool = False
+    """Tell the user before each turn what it holds (wanted or not, how surely), as its persona and past turns say."""
+    acts: bool = False
+    """Turns tell all of their acts, and not the deciding action alone."""
     epochs: float = Field(default=2.0, gt=0)
     """Passes over the data."""
     max_steps: int | None = Field(default=None, ge=1)

@@ -321,13 +321,15 @@ SESSION_CUES = ("verbosity", "patience", "openness", "indecision", "expertise")
 """Cues of a whole conversation, which a user can be told: see `metrics.latents`."""
 TURN_CUES: dict[Role, tuple[str, ...]] = {
     Role.USER: ("intent", "off-topic", "length"),
-    Role.RECOMMENDER: (),
+    Role.RECOMMENDER: ("strategy",),
 }
 """Cues of a single turn, in the order in which they are shown."""
+BELIEF = "belief"
+"""Cue of a user that tells no turn how to be: what it holds before the turn (`simulation.beliefs`). Shown after the others."""
 
 
 def cues_for(role: Role) -> tuple[str, ...]:
-    """Every kind of cue that a role can be told, in the order in which they are shown."""
+    """Every kind of cue that tells a role how to speak, in the order in which they are shown."""
     return (*(SESSION_CUES if role is Role.USER else ()), *TURN_CUES[role])
 
 

@@ -5,13 +5,14 @@ from rich.text import Text
 
 from interplay.config import TrainConfig
 from interplay.formats.tokens import IGNORED, TokenFormat
-from interplay.types import Role, Split, view_of
+from interplay.types import BELIEF, Role, Split, view_of
 
 _LEARNED, _READ, _PERSONA = "bold green", "default", "dim"
 
 
 def show_masks(config: TrainConfig) -> int:
     """Print the first conversations of the training split in colour."""
+    from interplay.simulation.facets import FacetIndex
     from interplay.training.cue_labels import LoggedCues, trained_cues
     from interplay.training.sft import knowledge_of, read_corpora, tokenizer_for
     from interplay.training.trace_writing import traces_of
@@ -29,15 +30,17 @@ def show_masks(config: TrainConfig) -> int:
         tasks=tasks,
         cues=kinds,
         reasoning=config.reasoning,
+        acts=config.acts,
     )
     traces, _ = traces_of(config, corpora, knowledge)
+    index = FacetIndex(corpora[0].catalog) if BELIEF in kinds else None
     roles = list(Role) if config.role == "base" else [Role(config.role)]
     console = Console()
     for shown, (scenario, dialogue) in enumerate(corpora[0].pairs(Split.TRAIN), start=1):
         for role in roles:
             view = view_of(scenario, role, with_persona=config.with_persona).after(*dialogue.turns)
             if kinds:
-                view = LoggedCues(kinds, config.cue_dropout, config.seed).label(view, dialogue)
+                view = LoggedCues(kinds, config.cue_dropout, config.seed, index).label(view, dialogue)
             if knowledge is not None:
                 view = view.advised(*knowledge.logged_advice([view])[0][0])
             view, unranked = (view, frozenset[int]()) if traces is None else traces.label(view)

@@ -29,6 +29,8 @@ if TYPE_CHECKING:
 
 CATALOG, SCENARIOS = "catalog.jsonl", "scenarios.jsonl"
 """What a Run keeps beside its dialogues, so that it is a corpus in its own right."""
+LABELLED_BY = "conversations with strategies by the classifier"
+"""In a corpus's notes, before the name of a classifier: whose strategies are not those of its annotators."""
 TOLD_TARGET = "told_target"
 """In a Run's config: its user was told the target."""
 
@@ -42,6 +44,8 @@ def make_data(config: DataConfig) -> int:
 
     prepare_output(config.out, overwrite=config.overwrite, marker="corpus.json")
     corpus = make_agenda(config) if config.corpus == "agenda" else load_real(config)
+    if config.strategies is not None:
+        label_strategies(corpus, config.strategies)
     if not corpus.dialogues:
         reasons = ", ".join(f"{n} {reason}" for reason, n in corpus.counts.dropped.items())
         raise DataError(f"no conversation of {config.corpus} was left: {corpus.counts.dialogues_read} read, dropped: {reasons}")
@@ -50,12 +54,32 @@ def make_data(config: DataConfig) -> int:
     return 0
 
 
+def label_strategies(corpus: Corpus, path: Path) -> None:
+    """Give the recommenders' turns of conversations without any label those that a classifier finds.
+
+    Raises:
+        DataError: there is no such classifier.
+    """
+    from interplay.evaluation.strategies import StrategyClassifier
+
+    model = StrategyClassifier.read(path)
+    bare = [k for k, dialogue in enumerate(corpus.dialogues) if not any(turn.strategies for turn in dialogue.turns)]
+    for place, found in zip(bare, model.predict([corpus.dialogues[k].turns for k in bare]), strict=True):
+        dialogue, rest = corpus.dialogues[place], iter(found)
+        turns = tuple(
+            turn.model_copy(update={"strategies": next(rest)}) if turn.role is Role.RECOMMENDER else turn
+            for turn in dialogue.turns
+        )
+        corpus.dialogues[place] = dialogue.model_copy(update={"turns": turns})
+    corpus.counts.note(f"{LABELLED_BY} {model.card.name}", len(bare))
+
+
 def make_agenda(config: DataConfig) -> Corpus:
     """The bundled corpus: agenda-based user and rule-based recommender talk; their Run, kept in OUT/run, is the corpus."""
     from interplay.corpora import load_corpus
     from interplay.corpora.bundled import bundled_movies
     from interplay.simulation.agenda import agenda_scenarios
-    from interplay.simulation.agenda_user import AgendaUser
+    from interplay.simulation.agenda_user import AgendaRates, AgendaUser
     from interplay.simulation.batch import Plan
     from interplay.simulation.batch import simulate as hold
     from interplay.simulation.rule_recommender import RuleRecommender
@@ -66,7 +90,7 @@ def make_agenda(config: DataConfig) -> Corpus:
         catalog = Catalog(chosen_items, catalog.domain)
     fractions = (1 - config.valid_fraction - config.test_fraction, config.valid_fraction, config.test_fraction)
     scenarios = agenda_scenarios(catalog, config.num_dialogues, seed=config.seed, split_fractions=fractions)
-    user, recommender = AgendaUser(catalog), RuleRecommender(catalog)
+    user, recommender = AgendaUser(catalog, AgendaRates(**config.talk.model_dump())), RuleRecommender(catalog)
     with TemporaryDirectory() as folder, Progress("converse", config.num_dialogues, "dialogues") as progress:
         run = new_run(Path(folder) / "run", config.record(), catalog, scenarios)
         done = 0

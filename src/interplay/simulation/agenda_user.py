@@ -57,6 +57,13 @@ class AgendaRates:
     model learns when to give up only where the corpus shows it often, and otherwise talks to the turn limit."""
     max_turns: int = 9
     """Own turns until the user gives up whatever was proposed (ours)."""
+    several: float = 0.0
+    """A wish is told with small talk before it, and a rejection comes with a question about what is rejected. Off, as the next
+    two: plain talk is what a tiny model learns in minutes, and what earlier figures are of. See docs/holistic.md."""
+    small_talk: float = 0.0
+    """Conversations that the user begins with small talk and no wish."""
+    off_topic: float = 0.0
+    """Turns, once a wish is told, in which small talk takes the place of what is due, which is said in the turn after."""
 
 
 @dataclass(slots=True, frozen=True)
@@ -147,7 +154,7 @@ class AgendaUserSpeaker:
         """Take in a recommender's turn: what it calls for is put on top of the agenda."""
         self._turns.append(turn)
         judging = bool(self._agenda) and self._agenda[-1].kind == "judge"
-        if turn.action is Action.ANSWER and judging:
+        if judging and (turn.action is Action.ANSWER or (turn.action is Action.CHAT and self._is_off_topic)):
             return
         self._agenda = [act for act in self._agenda if act.kind in ("greet", "disclose")]
         if turn.action is Action.RECOMMEND and turn.items:
@@ -183,6 +190,8 @@ class AgendaUserSpeaker:
                     break
         if top is not None and top.kind == "judge" and turn.action is Action.INQUIRE:
             self._agenda[-1] = replace(top, questioned=True)
+        elif top is not None and top.kind == "judge" and turn.action is Action.CHAT:
+            pass  # the verdict is still due
         elif top is not None and top.kind != "disclose":
             if top.kind == "judge":
                 self._rejected.update(title_key(title) for _, title in top.offered)
@@ -193,7 +202,30 @@ class AgendaUserSpeaker:
     def _untold(self) -> list[Facet]:
         return [act.facet for act in reversed(self._agenda) if act.facet is not None]
 
+    @property
+    def _is_off_topic(self) -> bool:
+        """Whether the last own turn was small talk in the place of what is due."""
+        own = [turn for turn in self._turns if turn.role is self.role]
+        return self._rates.off_topic > 0 and len(own) > 1 and own[-1].action is Action.CHAT
+
     def _next(self, rng: random.Random) -> Turn:
+        """What is due, or small talk in its place."""
+        words = load_wording("user")
+        num_own = sum(t.role is self.role for t in self._turns)
+        if not num_own and self._draw("small talk", self._rates.small_talk):
+            before = words.pick(rng, "greet.before")
+            return self._turn(rng, Action.CHAT, join(before, words.pick(rng, "chat.any")))
+        told = any(t.action is Action.DISCLOSE_GOAL for t in self._turns)
+        chatted = any(t.role is self.role and t.action is Action.CHAT for t in self._turns[-4:])
+        if told and not chatted and num_own + 2 < self._rates.max_turns and self._draw("off topic", self._rates.off_topic):
+            return self._turn(rng, Action.CHAT, words.pick(rng, "chat.any"))
+        return self._due(rng)
+
+    def _draw(self, what: str, rate: float) -> bool:
+        """A draw of its own, so that a rate of 0 leaves all others as they are."""
+        return rate > 0 and random.Random(f"{self._seed}|{len(self._turns)}|{what}").random() < rate
+
+    def _due(self, rng: random.Random) -> Turn:
         num_own = sum(t.role is self.role for t in self._turns)
         tired = num_own + 1 >= self._rates.max_turns
         top = self._agenda[-1] if self._agenda else _Act("answer")
@@ -261,6 +293,8 @@ class AgendaUserSpeaker:
             text = words.pick(rng, short, np=phrases.wish(told[:1], rng), want=want)
         else:
             text = self._with_tail(rng, join(before, words.pick(rng, full, np=np)), "disclose")
+            if not self._is_off_topic and self._draw("several", self._rates.several):
+                return self._turn(rng, Action.DISCLOSE_GOAL, f"{words.pick(rng, 'chat.any')} {text}", acts=[Action.CHAT])
         return self._turn(rng, Action.DISCLOSE_GOAL, text)
 
     def _judge(self, act: _Act, rng: random.Random, tired: bool) -> Turn:
@@ -282,7 +316,11 @@ class AgendaUserSpeaker:
             return self._turn(rng, Action.ACCEPT, self._with_tail(rng, text, "accept") if text[-1] in ".!" else text)
         if tired or self._num_offers >= self._patience:
             return self._turn(rng, Action.GIVE_UP, self._pick(rng, "giveup"))
-        return self._turn(rng, Action.FEEDBACK, self._criticism(rng, title, item))
+        criticism = self._criticism(rng, title, item)
+        if fresh and not act.questioned and self._draw("several", self._rates.several):
+            question = self._question(rng)
+            return self._turn(rng, Action.FEEDBACK, f"{question} {criticism}", acts=[Action.INQUIRE])
+        return self._turn(rng, Action.FEEDBACK, criticism)
 
     def _accepts(self, item: Item) -> bool:
         return not self._knows(item) and all(self._index.has(item, goal) for goal in self._goals)
@@ -294,14 +332,18 @@ class AgendaUserSpeaker:
         return self._index.catalog.get(mention.item_id) or self._index.catalog.find(title)
 
     def _ask(self, rng: random.Random) -> Turn:
+        words = load_wording("user")
+        before = words.pick(rng, "ask.before") if rng.random() < 0.4 else ""
+        return self._turn(rng, Action.INQUIRE, join(before, self._question(rng)))
+
+    def _question(self, rng: random.Random) -> str:
+        """About what was proposed, and not told with it."""
         heard = self._turns[-1].text
         told = self._index.read(heard).wants
         kinds = ["plot", "good"]
         if not any(f.kind in ("director", "cast") for f in told):
             kinds += ["director", "cast"]
-        words = load_wording("user")
-        before = words.pick(rng, "ask.before") if rng.random() < 0.4 else ""
-        return self._turn(rng, Action.INQUIRE, join(before, words.pick(rng, f"ask.{rng.choice(kinds)}")))
+        return load_wording("user").pick(rng, f"ask.{rng.choice(kinds)}")
 
     def _criticism(self, rng: random.Random, title: str, item: Item | None) -> str:
         """Why a proposal is rejected: one reason."""
@@ -368,11 +410,19 @@ class AgendaUserSpeaker:
         return load_wording("user").pick(rng, f"{act}.short" if rng.random() < self._rates.short else f"{act}.full")
 
     def _turn(
-        self, rng: random.Random, action: Action, text: str, items: Sequence[Mention] = (), titles: Sequence[str] = ()
+        self,
+        rng: random.Random,
+        action: Action,
+        text: str,
+        items: Sequence[Mention] = (),
+        titles: Sequence[str] = (),
+        acts: Sequence[Action] = (),
     ) -> Turn:
         """The act in this user's way of typing."""
         words = load_wording("user")
         text = text.strip()
+        if self._is_off_topic and action is not Action.CHAT:
+            text = join(words.pick(rng, "chat.back"), text)
         if rng.random() < self._rates.polite and not _POLITE.search(text):
             if action in (Action.FEEDBACK, Action.GIVE_UP):
                 text = join(words.pick(rng, "polite.before"), text)
@@ -383,7 +433,7 @@ class AgendaUserSpeaker:
             text = with_typos(text, rng, self._rates.slip_per_word, self._index.careful)
         if self._plain:
             text = plainly(text, rng)
-        return make_turn(self.role, action, text, items, titles)
+        return make_turn(self.role, action, text, items, titles, acts)
 
 
 def _want(goal: Facet, rng: random.Random) -> str:

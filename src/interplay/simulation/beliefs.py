@@ -19,7 +19,7 @@ from typing import Literal, NamedTuple
 from pydantic import Field
 
 from interplay.simulation.facets import OTHER, Facet, FacetIndex, asked_kind
-from interplay.types import Action, Item, Record, Role, Turn, View, accepted_mentions
+from interplay.types import BELIEF, Action, Item, Parts, Record, Role, Turn, View, accepted_mentions
 
 HELD = 0.7
 """Confidence from which on a belief is strongly held."""
@@ -29,6 +29,8 @@ FROM_PERSONA = 0.5
 """Confidence of a general preference at the outset."""
 EXCLUSIVE = ("decade",)
 """Kinds of which an item has one value: to want one is not to want another."""
+LEAST_TOLD, MOST_TOLD = 0.15, 6
+"""Confidence from which on a belief is told in words, and how many are told at most, the surest first."""
 
 _DISLIKES = re.compile(
     r"\b(?:dislik\w*|hates?|hated|not|never|rarely|skips?|avoids?|hard to sit through|(?:do|does|did|is|are|ca|wo)n['’]?t)\b",
@@ -260,6 +262,37 @@ class PreferenceState:
                 after=strength,
             )
         )
+
+
+def belief_text(state: PreferenceState) -> str | None:
+    """A preference state in words: aspect, valence and confidence in tenths, the surest first; None where nothing is held.
+
+    For example "crime +9, 1990s +9, horror -5".
+    """
+    told = sorted((b for b in state.beliefs if b.confidence >= LEAST_TOLD), key=lambda b: -b.confidence)[:MOST_TOLD]
+    return ", ".join(f"{b.value} {'+' if b.valence > 0 else '-'}{round(10 * b.confidence)}" for b in told) or None
+
+
+class BeliefCues:
+    """Tells a user before each turn what it holds (`cues.CueSource`).
+
+    Args:
+        index: of the catalog that is talked about.
+    """
+
+    def __init__(self, index: FacetIndex) -> None:
+        self._index = index
+
+    def traits(self, view: View, seed: int) -> Parts:
+        """None: what is held changes."""
+        del view, seed
+        return ()
+
+    def parts(self, view: View, seed: int) -> Parts:
+        """The state after the View's turns."""
+        del seed
+        text = belief_text(PreferenceState(self._index, view))
+        return () if text is None else ((BELIEF, text),)
 
 
 def accepted_items(index: FacetIndex, turns: Sequence[Turn]) -> list[Item]:

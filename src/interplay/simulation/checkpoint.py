@@ -60,6 +60,8 @@ class CheckpointCard(Record):
     """Kinds of cues that the role's View showed in training (`types.cues_for`); it works without them too."""
     reasoning: bool = False
     """Whether a recommender writes its reasoning and a ranked list before each turn (`formats.reasoning`)."""
+    acts: bool = False
+    """Whether turns told all of their acts in training (`Turn.acts`), so that it tells its own."""
     list_length: int = 10
     """Titles of that list."""
     base_model: str
@@ -133,6 +135,7 @@ def load_form(path: Path, card: CheckpointCard) -> "TokenFormat":
         tasks=card.tasks,
         cues=card.cues,
         reasoning=card.reasoning,
+        acts=card.acts,
     )
 
 

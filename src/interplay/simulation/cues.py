@@ -63,4 +63,4 @@ def words_around(length: int, tolerance: float) -> tuple[int, int]:
 
 def _in_order(view: View, parts: Sequence[tuple[str, str]]) -> Parts:
     order = {kind: place for place, kind in enumerate(cues_for(view.role))}
-    return tuple(sorted(parts, key=lambda part: order[part[0]]))
+    return tuple(sorted(parts, key=lambda part: order.get(part[0], len(order))))

@@ -5,6 +5,7 @@ knows is derived from the turns, so a Speaker begun in the middle goes on as if 
 """
 
 import random
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
@@ -171,12 +172,26 @@ class RuleRecommenderSpeaker:
         offer = self._last_offer()
         if last is not None and last.action is Action.INQUIRE and offer is not None:
             return self._explain(rng, offer, last.text)
+        if last is not None and offer is not None and Action.INQUIRE in last.acts:
+            return self._answer_and_recommend(rng, offer, last)
         chatted = any(t.role is self.role and t.action is Action.CHAT for t in self._turns[-2:])
-        if last is not None and last.action is Action.CHAT and not chatted and rng.random() < self._rates.chat:
+        # After an offer small talk puts the verdict off: it is still to come.
+        is_open = len(self._turns) > 1 and self._turns[-2].action is Action.RECOMMEND
+        if last is not None and last.action is Action.CHAT and not chatted and (is_open or rng.random() < self._rates.chat):
             return make_turn(self.role, Action.CHAT, tidy(words.pick(rng, "chat.reply")))
         if self._inquires(rng, offer is not None):
             return self._inquire(rng, last)
         return self._recommend(rng, last)
+
+    def _answer_and_recommend(self, rng: random.Random, offer: Item, last: Turn) -> Turn:
+        """The reply to a question that came with a rejection: a fact of what was rejected, then something else."""
+        answer = self._explain(rng, offer, last.text, alone=False)
+        verdict = re.sub(r"[^.!?]*\?", "", last.text)
+        proposal = self._recommend(rng, last.model_copy(update={"text": verdict}))
+        shift = len(answer.text) + 1
+        items = tuple(m.model_copy(update={"start": m.start + shift, "end": m.end + shift}) for m in proposal.items)
+        update = {"text": f"{answer.text} {proposal.text}", "items": items, "acts": (Action.ANSWER,)}
+        return proposal.model_copy(update=update)
 
     def _inquires(self, rng: random.Random, has_offered: bool) -> bool:
         if self._num_inquiries >= _MAX_INQUIRIES:
@@ -265,8 +280,8 @@ class RuleRecommenderSpeaker:
         wrong_time = (after is not None and year < after) or (before is not None and year > before)
         return 2 * wrong_time + sum(self._index.has(item, facet) for facet in self._dislikes)
 
-    def _explain(self, rng: random.Random, item: Item, question: str) -> Turn:
-        """An answer to a question about the last proposal, from its facts."""
+    def _explain(self, rng: random.Random, item: Item, question: str, *, alone: bool = True) -> Turn:
+        """An answer to a question about the last proposal, from its facts; nothing follows it unless it is `alone`."""
         words = load_wording("recommender")
         values = item.attributes
         slots = {
@@ -281,4 +296,5 @@ class RuleRecommenderSpeaker:
         fact = asked_fact(question) or "kind"
         needed = {"plot": ("about", "mood"), "good": ("genre", "mood"), "kind": ("np",)}.get(fact, (fact,))
         text = words.pick(rng, f"fact.{fact}" if all(slots[n] for n in needed) else "fact.unknown", **slots)
-        return make_turn(self.role, Action.ANSWER, tidy(f"{text} {words.pick(rng, 'fact.after')}"))
+        after = words.pick(rng, "fact.after") if alone else ""
+        return make_turn(self.role, Action.ANSWER, tidy(f"{text} {after}".strip()))

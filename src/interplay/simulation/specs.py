@@ -1,6 +1,6 @@
 """From what a person writes to an Agent.
 
-- `agenda`: the rules
+- `agenda`: the rules; `agenda?several=0.3&small_talk=0.2&off_topic=0.1`: a user that talks more as people do
 - `stub:accept-last`, `stub:accept-first`, `stub:never-accept`: users that read nothing
 - `noise:P:SPEC`: a user whose verdicts are turned round with probability P
 - `ranker:PATH`: a trained ranker as a recommender
@@ -24,8 +24,11 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
+from urllib.parse import parse_qsl
 
-from interplay.config import ControlFlags, KvCache, Sampling, SlotFlags
+from pydantic import ValidationError
+
+from interplay.config import AgendaTalk, ControlFlags, KvCache, Sampling, SlotFlags
 from interplay.errors import ConfigError, InputError
 from interplay.simulation.agents import Agent
 from interplay.simulation.baselines import BASELINES, chat_options, load_baseline, read_moments
@@ -33,7 +36,8 @@ from interplay.simulation.cues import LENGTH
 from interplay.simulation.degraded import DEGRADED, DegradedAgent, Fault, WrongChoice, read_spec
 from interplay.simulation.noise import NOISE, NoisyUser
 from interplay.simulation.noise import read_spec as read_noise
-from interplay.types import SESSION_CUES, TURN_CUES, Catalog, Role, Split, content_hash
+from interplay.store import first_problem
+from interplay.types import BELIEF, SESSION_CUES, TURN_CUES, Catalog, Role, Split, content_hash
 
 if TYPE_CHECKING:
     from interplay.items.ranker import ItemRanker
@@ -42,6 +46,8 @@ if TYPE_CHECKING:
     from interplay.simulation.guidance import Guidance
     from interplay.simulation.slots import Slots
 
+AGENDA = "agenda"
+"""The rules of either role."""
 VLLM = "vllm:"
 """Before a trained model's path: it runs in vLLM's engine."""
 RANKER = "ranker:"
@@ -103,22 +109,25 @@ def load_from_spec(
     flags = slots if role is Role.RECOMMENDER and slots is not None else None
     if (
         flags is not None
-        and (flags.knowledge or flags.guidance)
-        and (spec == "agenda" or spec.startswith((RANKER, *BASELINES)))
+        and (flags.knowledge or flags.guidance or flags.strategy)
+        and (spec == AGENDA or spec.startswith((RANKER, *BASELINES)))
     ):
-        raise ConfigError(f"--knowledge and --guidance are for models; {spec} is none")
+        raise ConfigError(f"--knowledge, --guidance and --strategy are for models; {spec} is none")
     asked = control if role is Role.USER and control is not None else ControlFlags()
-    if asked.is_set and (spec == "agenda" or spec.startswith((STUB, "http://", "https://", *BASELINES))):
+    if asked.is_set and (spec == AGENDA or spec.startswith((f"{AGENDA}?", STUB, "http://", "https://", *BASELINES))):
         raise ConfigError(
             f"--control is for users that were trained with cues (interplay train user --cues all); {spec} is none"
         )
-    if spec == "agenda":
-        from interplay.simulation.agenda_user import AgendaUser
+    if spec == AGENDA or spec.startswith(f"{AGENDA}?"):
+        from interplay.simulation.agenda_user import AgendaRates, AgendaUser
         from interplay.simulation.rule_recommender import RuleRecommender
 
         if catalog.domain.name != "movie":
             raise InputError(f"the agenda agents talk about movies; these scenarios are about {catalog.domain.plural}")
-        agent: Agent = AgendaUser(catalog) if role is Role.USER else RuleRecommender(catalog)
+        if role is Role.RECOMMENDER and spec != AGENDA:
+            raise ConfigError(f"{spec}: how holistic it talks is for the user to say; the recommender is {AGENDA}")
+        rates = AgendaRates(**agenda_talk(spec).model_dump())
+        agent: Agent = AgendaUser(catalog, rates, spec) if role is Role.USER else RuleRecommender(catalog)
         return LoadedAgent(agent, None, spec)
     if spec.startswith(DEGRADED):
         if role is not Role.RECOMMENDER:
@@ -138,8 +147,8 @@ def load_from_spec(
                 exclude_rejected=exclude_rejected,
                 slots=slots,
             )
-        elif flags is not None and (flags.knowledge or flags.guidance):
-            raise ConfigError(f"--knowledge and --guidance are for models; {spec} is none")
+        elif flags is not None and (flags.knowledge or flags.guidance or flags.strategy):
+            raise ConfigError(f"--knowledge, --guidance and --strategy are for models; {spec} is none")
         return degrade(good, fault, catalog)
     if spec.startswith(NOISE):
         if role is not Role.USER:
@@ -214,7 +223,10 @@ def load_from_spec(
             f"{spec} was trained on the {card.domain} domain; these scenarios are of the {catalog.domain.name} domain"
         )
     filled, print_of = slots_of(flags, card, catalog, constrained=constrained)
-    cues, print_of_cues = cues_of(asked, card, Path(model_path), constrained=constrained)
+    if flags is None or flags.strategy is None:
+        cues, print_of_cues = cues_of(asked, card, Path(model_path), catalog, constrained=constrained)
+    else:
+        cues, print_of_cues = strategies_of(flags.strategy, card, Path(model_path))
     trained, _ = load_agent(
         Path(model_path),
         role,
@@ -360,8 +372,39 @@ def slots_of(
     return Slots(knowledge, in_view, only_candidates, guidance), prints
 
 
+def agenda_talk(spec: str) -> AgendaTalk:
+    """How holistic the user of `agenda?several=0.3&small_talk=0.2&off_topic=0.1` talks.
+
+    Raises:
+        ConfigError: it is written otherwise, or a share is none.
+    """
+    given = dict(parse_qsl(spec.partition("?")[2], keep_blank_values=True))
+    try:
+        return AgendaTalk.model_validate(given)
+    except ValidationError as error:
+        accepted = ", ".join(AgendaTalk.model_fields)
+        raise ConfigError(f"{spec}: {first_problem(error)}; shares of {accepted} are accepted, each 0 to 1") from None
+
+
+def strategies_of(spec: str, card: "CheckpointCard", path: Path) -> "tuple[tuple[CueSource, ...], str]":
+    """What tells a trained recommender which strategy to use, and what to add to the agent's fingerprint.
+
+    Raises:
+        InputError: it was trained without, or `spec` is written otherwise.
+    """
+    from interplay.simulation.strategy_cues import STRATEGY, strategy_cues
+
+    if STRATEGY not in card.cues:
+        raise ConfigError(
+            f"{path} was trained without strategies, so nothing tells it of them: leave out --strategy, or train one with "
+            "interplay train recommender --cues strategy on a corpus with labels"
+        )
+    source, seen = strategy_cues(spec)
+    return (source,), f" strategy {seen}"
+
+
 def cues_of(
-    flags: ControlFlags, card: "CheckpointCard", path: Path, *, constrained: bool
+    flags: ControlFlags, card: "CheckpointCard", path: Path, catalog: Catalog, *, constrained: bool
 ) -> "tuple[tuple[CueSource, ...], str]":
     """What tells a trained model of itself and of its turns.
 
@@ -369,6 +412,7 @@ def cues_of(
         flags: what was asked for; of a user.
         card: the model's.
         path: where it lies, with what people were like beside it.
+        catalog: what is talked about.
         constrained: whether it is held to a format.
 
     Returns:
@@ -377,7 +421,9 @@ def cues_of(
     Raises:
         InputError: it was trained without a cue that is fixed, or what people were like is missing.
     """
+    from interplay.simulation.beliefs import BeliefCues
     from interplay.simulation.control import Control, read_counts
+    from interplay.simulation.facets import FacetIndex
 
     lengths = [LENGTH] if flags.length or flags.tolerance is not None else []
     unknown = [kind for kind in (*flags.fixed, *lengths) if kind not in card.cues]
@@ -388,11 +434,12 @@ def cues_of(
         )
     if flags.tolerance is not None and not constrained:
         raise ConfigError("--control.tolerance holds turns to a length by constrained decoding: leave out --no-constrained")
+    state = (BeliefCues(FacetIndex(catalog)),) if BELIEF in card.cues and card.role is Role.USER else ()
     if card.role is not Role.USER or not set(card.cues) & {*SESSION_CUES, *TURN_CUES[Role.USER]}:
-        return (), ""
+        return state, ""
     counts = read_counts(path) if flags.policy == "learned" else None
     seen = None if counts is None else counts.model_dump(mode="json")
-    return (Control(card.cues, flags, counts),), f" control {content_hash([flags.model_dump(mode='json'), seen])}"
+    return (Control(card.cues, flags, counts), *state), f" control {content_hash([flags.model_dump(mode='json'), seen])}"
 
 
 def guidance_of(spec: str) -> "Guidance":

@@ -166,7 +166,14 @@ def with_typos(text: str, rng: random.Random, rate: float, spare: Collection[str
     return re.sub(r"(?<![\w'’-])[A-Za-z]{4,}(?![\w'’-])", slip, text)
 
 
-def make_turn(role: Role, action: Action, text: str, items: Sequence[Item | Mention] = (), titles: Sequence[str] = ()) -> Turn:
+def make_turn(
+    role: Role,
+    action: Action,
+    text: str,
+    items: Sequence[Item | Mention] = (),
+    titles: Sequence[str] = (),
+    acts: Sequence[Action] = (),
+) -> Turn:
     """A Turn from a text in which `TITLE` stands for each title.
 
     Args:
@@ -175,6 +182,7 @@ def make_turn(role: Role, action: Action, text: str, items: Sequence[Item | Ment
         text: tidied and styled, without titles.
         items: one Item or heard Mention for each `TITLE`, in order.
         titles: how each is written; an Item's label when left out.
+        acts: what the turn does beside its action.
 
     Raises:
         ValueError: the numbers of titles and items differ.
@@ -189,4 +197,4 @@ def make_turn(role: Role, action: Action, text: str, items: Sequence[Item | Ment
         item_id = item.id if isinstance(item, Item) else item.item_id
         mentions.append(Mention(start=len(out), end=len(out) + len(title), item_id=item_id))
         out += title + part
-    return Turn(role=role, action=action, text=out, items=tuple(mentions))
+    return Turn(role=role, action=action, acts=tuple(acts), text=out, items=tuple(mentions))

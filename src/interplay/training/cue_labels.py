@@ -12,8 +12,11 @@ from interplay.config import TrainConfig
 from interplay.corpora.corpus import Corpus
 from interplay.errors import ConfigError
 from interplay.metrics.latents import derive_latents, is_off_topic, nearest_length
+from interplay.simulation.beliefs import PreferenceState, belief_text
 from interplay.simulation.control import CueCounts, count_cues
-from interplay.types import SESSION_CUES, TURN_CUES, Cue, Dialogue, Parts, Role, Split, View, cues_for, derive_seed
+from interplay.simulation.facets import FacetIndex
+from interplay.simulation.strategy_cues import strategy_text
+from interplay.types import BELIEF, SESSION_CUES, TURN_CUES, Cue, Dialogue, Parts, Role, Split, View, cues_for, derive_seed
 
 ALL = "all"
 """In place of kinds of cues: every one that the role can be told."""
@@ -21,10 +24,17 @@ ALL = "all"
 TurnLabel = Callable[[View, int], str | None]
 """The text of a cue of the View's turn with an index; None where there is nothing to tell."""
 
+
+def _strategy(view: View, index: int) -> str | None:
+    """The strategies of a turn; None in a conversation without any label."""
+    return strategy_text(view.turns[index].strategies) if any(turn.strategies for turn in view.turns) else None
+
+
 TURN_LABELS: dict[str, TurnLabel] = {
     "intent": lambda view, index: view.turns[index].action.value,
     "off-topic": lambda view, index: "yes" if is_off_topic(view.turns[index], view.domain.name) else "no",
     "length": lambda view, index: str(nearest_length(view.turns[index].num_words)),
+    "strategy": _strategy,
 }
 """How each kind of TURN_CUES is read off a turn that was spoken."""
 
@@ -41,7 +51,10 @@ def trained_cues(config: TrainConfig) -> tuple[str, ...]:
     if unknown or (config.cues and not known):
         accepted = f"{ALL}, {', '.join(known)}" if known else "none"
         raise ConfigError(f"--cues {' '.join(unknown or config.cues)}: cues of a {config.role} are {accepted}")
-    return known if ALL in config.cues else tuple(kind for kind in known if kind in config.cues)
+    if config.beliefs and Role.USER not in roles:
+        raise ConfigError("--beliefs are what a user holds; a recommender has none: leave it out")
+    asked = known if ALL in config.cues else tuple(kind for kind in known if kind in config.cues)
+    return (*asked, BELIEF) if config.beliefs else asked
 
 
 @dataclass(slots=True, frozen=True)
@@ -52,11 +65,13 @@ class LoggedCues:
         kinds: which.
         dropout: share of the conversations that get no cue at all, and of the cues of the others that are left out.
         seed: of what is left out, with the conversation's key and the role.
+        index: of the corpus's catalog, for what a user holds before each turn; needed for the kind BELIEF alone.
     """
 
     kinds: tuple[str, ...]
     dropout: float = 0.0
     seed: int = 0
+    index: FacetIndex | None = None
 
     def label(self, view: View, dialogue: Dialogue) -> View:
         """The View with its traits and a cue before each of its role's turns.
@@ -70,8 +85,21 @@ class LoggedCues:
         if not own or rng.random() < self.dropout:
             return view
         traits = self._kept(session_cues(dialogue, self.kinds), rng) if view.role is Role.USER else ()
-        cues = (Cue(index, self._kept(turn_cues(view, index, self.kinds), rng)) for index in own)
+        beliefs = self._beliefs(view)
+        cues = (Cue(index, self._kept(turn_cues(view, index, self.kinds) + beliefs.get(index, ()), rng)) for index in own)
         return replace(view, traits=traits, cues=tuple(cue for cue in cues if cue.parts))
+
+    def _beliefs(self, view: View) -> dict[int, Parts]:
+        """What the user holds before each of its turns; of a turn and what comes after it nothing is known by then."""
+        found: dict[int, Parts] = {}
+        if self.index is None or BELIEF not in self.kinds or view.role is not Role.USER:
+            return found
+        state = PreferenceState(self.index, replace(view, turns=()))
+        for number, turn in enumerate(view.turns):
+            if turn.role is Role.USER and (text := belief_text(state)) is not None:
+                found[number] = ((BELIEF, text),)
+            state.take(turn)
+        return found
 
     def _kept(self, parts: Parts, rng: random.Random) -> Parts:
         return tuple(part for part in parts if rng.random() >= self.dropout)

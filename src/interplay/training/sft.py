@@ -27,6 +27,7 @@ from interplay.errors import ConfigError, DataError
 from interplay.formats.tokens import IGNORED, TokenFormat
 from interplay.simulation.checkpoint import CARD, CheckpointCard, KnowledgeCard, load_tokenizer
 from interplay.simulation.control import write_counts
+from interplay.simulation.facets import FacetIndex
 from interplay.simulation.reasoning import Reasoner
 from interplay.simulation.slots import Knowledge
 from interplay.simulation.specs import ranker_at
@@ -37,7 +38,7 @@ from interplay.training.rows import RowCounts, training_rows
 from interplay.training.trace_writing import require_reasoning, traces_of
 from interplay.training.traces import Traces
 from interplay.training.user_tasks import mixture, trained_tasks
-from interplay.types import Domain, Role, Split, content_hash, cues_for
+from interplay.types import BELIEF, Domain, Role, Split, content_hash, cues_for
 
 # Read when huggingface_hub is imported: every trainer start would otherwise report itself.
 os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
@@ -104,11 +105,12 @@ def rows_of(
     """The rows of one split. A base gets a row per conversation and role, each in the role's own view."""
     roles = [Role(config.role)] if config.role != "base" else list(Role)
     kinds = trained_cues(config)
-    cues = LoggedCues(kinds, config.cue_dropout, config.seed) if kinds else None
     rows: list[dict[str, list[int]]] = []
     total = RowCounts()
     for role in roles:
         for corpus in corpora:
+            index = FacetIndex(corpus.catalog) if BELIEF in kinds else None
+            cues = LoggedCues(kinds, config.cue_dropout, config.seed, index) if kinds else None
             more, counts = training_rows(
                 corpus.pairs(split),
                 role,
@@ -225,6 +227,7 @@ def train(config: TrainConfig, *, on_progress: Progress | None = None) -> dict[s
         tasks=tasks,
         cues=cues,
         reasoning=config.reasoning,
+        acts=config.acts,
     )
     train_rows, counts = rows_of(config, corpora, form, Split.TRAIN, knowledge, traces)
     traced = None if traces is None else asdict(traces.counts) | {"rejected": rejected}
@@ -273,6 +276,7 @@ def train(config: TrainConfig, *, on_progress: Progress | None = None) -> dict[s
             tasks=tasks,
             cues=cues,
             reasoning=config.reasoning,
+            acts=config.acts,
             list_length=config.trace.list_length,
             base_model=config.model,
             data_digests=tuple(c.digest for c in corpora),
@@ -397,7 +401,7 @@ def _lora(config: TrainConfig, tokenizer: "PreTrainedTokenizerFast") -> Any:
 
     tags = {tag for domain in DOMAINS.values() for tag in structural_tags(domain, notes=True, candidates=True, tasks=TASK_TAGS)}
     tags |= set(reasoning_tags())
-    tags |= {cue_tag(kind) for role in Role for kind in cues_for(role)}
+    tags |= {cue_tag(kind) for role in Role for kind in (*cues_for(role), BELIEF)}
     added = sorted(index for tag, index in tokenizer.get_added_vocab().items() if tag in tags)
     return LoraConfig(
         task_type="CAUSAL_LM",
