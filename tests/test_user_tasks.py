@@ -2,6 +2,8 @@
 
 import json
 import random
+from contextlib import redirect_stdout
+from io import StringIO
 from pathlib import Path
 
 import pytest
@@ -125,6 +127,7 @@ def test_a_flipped_sample_shows_the_ordinary_view_before_its_turn_and_no_tag_of_
 def test_a_user_that_says_the_end_token_leaves_without_a_word():
     left = FORM.parse([FORM.end], Role.USER)
     assert (left.action, left.text) == (Action.GIVE_UP, "")
+    assert FORM.turn_ids(left) == [FORM.end]
     assert PLAIN.end is None
 
 
@@ -395,7 +398,7 @@ def test_the_sentinel_is_in_the_rows_that_are_trained_on():
 
 
 def options(data: Path, out: Path, **more) -> TrainConfig:
-    asked: dict = {"role": "user", "data": [data], "out": out, "max_steps": 2, "max_length": 256, "tiny": SHAPE}
+    asked: dict = {"role": "user", "data": [data], "out": out, "max_steps": 1, "max_length": 256, "tiny": SHAPE}
     return TrainConfig(**(asked | more))
 
 
@@ -409,7 +412,9 @@ def data(tmp_path_factory) -> Path:
 @pytest.fixture(scope="module")
 def trained(data, tmp_path_factory) -> Path:
     out = tmp_path_factory.mktemp("tasks") / "user"
-    assert train_verb(options(data, out, tasks=ALL)) == 0
+    with redirect_stdout(StringIO()) as told:
+        assert train_verb(options(data, out, tasks=ALL.model_copy(update={"feedback": 0.5}))) == 0
+    (out / "told").write_text(told.getvalue())
     return out
 
 
@@ -417,7 +422,7 @@ def test_a_checkpoint_says_what_it_was_trained_on_and_has_the_tags_of_that(train
     assert read_card(trained).tasks == ("feedback", "attributes", "target", "flipped")
     assert set(TASK_TAGS.values()) <= set(load_tokenizer(trained).get_vocab())
     summary = json.loads((trained / "logs" / "summary.json").read_text())
-    assert summary["mixture"]["rows"] == dict.fromkeys(("next_turn", *TASK_TAGS), 12)
+    assert summary["mixture"]["rows"] == dict.fromkeys(("next_turn", *TASK_TAGS), 12) | {"feedback": 6}
     assert summary["mixture"]["skipped"] == {"no gold item": 2}
 
 
@@ -431,11 +436,11 @@ def test_a_checkpoint_is_read_with_the_tags_of_its_tasks(trained):
     assert form.stop_ids == (form.end_of_turn, form.end)
 
 
-def test_the_mixture_is_told(data, tmp_path, capsys):
-    train_verb(options(data, tmp_path / "user", max_steps=1, tasks=UserTasks(feedback=0.5)))
-    told = capsys.readouterr().out
-    assert "mixture: next_turn 12 rows (66.7%), feedback 6 rows (33.3%)" in told
+def test_the_mixture_is_told(trained):
+    told = (trained / "told").read_text()
+    assert "mixture: next_turn 12 rows (22.2%), feedback 6 rows (11.1%), attributes 12 rows (22.2%)" in told
     assert "10 conversations with a gold item; 2 left out: no gold item" in told
+    assert "6 lists, " in told
 
 
 def test_next_turn_rows_of_a_mixture_are_those_of_a_training_without_one(data):

@@ -179,7 +179,7 @@ class RowMaker:
         if logged:
             cut = rng.choice(logged)
             view = gold.view(cut)
-            rounds = [gold.dialogue.turns[cut : cut + 2]]
+            rounds = [(gold.dialogue.turns[cut], gold.dialogue.turns[cut + 1])]
             counts.from_log += 1
         else:
             view = gold.view(rng.choice(gold.cuts))
@@ -202,7 +202,7 @@ class RowMaker:
         rounds: list[tuple[Turn, Turn]] = []
         for _ in range(rng.randint(1, self.tasks.num_lists)):
             has_gold = rng.random() < self.tasks.gold_shown
-            items = self._others(gold, view, rng.randint(1, self.tasks.num_shown) - has_gold, rng)
+            items = self.others(gold, view, rng.randint(1, self.tasks.num_shown) - has_gold, rng)
             if has_gold:
                 items.insert(rng.randint(0, len(items)), gold.item)
             if not items:
@@ -229,7 +229,7 @@ class RowMaker:
     def target(self, gold: Gold, rng: random.Random) -> Row | None:
         """A row of the target task: history, tag, titles in any order, and that of the gold item, which is learned."""
         view = gold.view(rng.choice(gold.cuts))
-        items = self._others(gold, view, self.tasks.num_candidates - 1, rng)
+        items = self.others(gold, view, self.tasks.num_candidates - 1, rng)
         if not items:
             return None
         items.insert(rng.randint(0, len(items)), gold.item)
@@ -245,7 +245,7 @@ class RowMaker:
 
     # ---- lists -------------------------------------------------------------------------------------------------------
 
-    def _others(self, gold: Gold, view: View, num: int, rng: random.Random) -> list[Item]:
+    def others(self, gold: Gold, view: View, num: int, rng: random.Random) -> list[Item]:
         """Up to `num` items that are no gold item of the conversation, have not been named, and can be told from it.
 
         An item that has everything the user looks for would be right as far as any user could know: it is not shown.
