@@ -149,7 +149,7 @@ class SlotFlags(Config):
     guidance: str | None = None
     """What a model does each turn: ask:N (N questions, then recommend), or logs:DATA (as the recommenders there did)."""
     strategy: str | None = None
-    """How a model trained with --cues strategy speaks: a strategy, random (any, each turn), or logs:DATA (as people did there)."""
+    """How one trained with --cues strategy speaks: a strategy, random (any of the ten), or logs:DATA (as people did there)."""
 
 
 class AgendaTalk(Section):
