@@ -10,21 +10,23 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from interplay.backends.scripted import ScriptedBackend
-from interplay.config import ControlFlags, Sampling, SimulateConfig, TrainConfig, parse_config
+from interplay.config import ControlFlags, Sampling, SimulateConfig, TinyConfig, TrainConfig, parse_config
 from interplay.errors import CheckpointError, ConfigError
 from interplay.formats.constraint import TurnGrammar
 from interplay.formats.tags import cue_tag
 from interplay.formats.tokens import IGNORED, TokenFormat, add_structural_tokens
 from interplay.formats.trie import load_trie
 from interplay.metrics.latents import LENGTHS, derive_latents, nearest_length
+from interplay.simulation.checkpoint import read_card
 from interplay.simulation.control import Control, count_cues, read_counts, write_counts
 from interplay.simulation.cues import words_around
-from interplay.simulation.dialogue import converse
+from interplay.simulation.dialogue import Limits, converse
 from interplay.simulation.model_agents import TokenAgent, titles_of
+from interplay.simulation.specs import LoadedAgent, load_from_spec
 from interplay.training.backbone import train_tokenizer
 from interplay.training.cue_labels import TURN_LABELS, LoggedCues, session_cues, trained_cues, turn_cues
 from interplay.training.rows import training_rows
-from interplay.types import TURN_CUES, Action, Cue, Dialogue, Role, Scenario, Turn, View, cues_for, view_of
+from interplay.types import TURN_CUES, Action, Cue, Dialogue, Role, Scenario, Split, Turn, View, cues_for, view_of
 from makers import CATALOG, HEAT, MOVIE, TALK, dialogue, recommender, scenario, scenarios, texts, turns, user
 
 U, R = Role.USER, Role.RECOMMENDER
@@ -405,3 +407,62 @@ async def test_an_agent_with_a_tolerance_holds_its_turns_to_the_length_that_they
         )
         await told.begin(view_of(scenario(), U, with_persona=True), 1, "s").speak()
         assert backend.requests[0].constraint.num_words == expected
+
+
+# ---- from training to a record ---------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    from interplay.corpora.corpus import Corpus, Counts
+    from interplay.training.sft import train
+
+    folder = tmp_path_factory.mktemp("cues")
+    starts = [scenario(split=Split.TRAIN, source_id=str(k)) for k in range(6)]
+    Corpus("made", [dialogue(s) for s in starts], starts, CATALOG, Counts(6, 6)).save(folder / "data")
+    shape = TinyConfig(layers=1, width=32, vocab_size=320, context=256)
+    settings = {"data": [folder / "data"], "max_steps": 1, "max_length": 192, "tiny": shape}
+    for name, kinds in (("told", ["all"]), ("plain", [])):
+        train(TrainConfig(role="user", out=folder / name, cues=kinds, **settings))
+    return folder
+
+
+def load(path: Path | str, **flags: object) -> LoadedAgent:
+    asked = ControlFlags(**flags)
+    return load_from_spec(str(path), U, sampling=Sampling(max_new_tokens=40), catalog=CATALOG, max_batch=2, control=asked)
+
+
+async def test_a_trained_user_is_told_what_people_were_like_and_what_is_fixed(trained: Path) -> None:
+    assert read_card(trained / "told").cues == KINDS
+    assert read_counts(trained / "told").sessions[0].count == 6
+    loaded = load(trained / "told", length=[3], tolerance=0.0, intent="chat")
+    held = await converse(scenario(), loaded.agent, Listener(), seed=3, limits=Limits(max_turns=4))
+    assert dict(held.traits)["patience"] == "quick"
+    own = [turn for turn in held.turns if turn.role is U]
+    assert own
+    assert all(dict(turn.cues)["length"] == "3" and dict(turn.cues)["intent"] == "chat" for turn in own)
+    assert all(turn.num_words >= 3 for turn in own)
+
+
+async def test_control_is_part_of_the_fingerprint_and_a_model_without_cues_needs_no_counts(trained: Path) -> None:
+    assert load(trained / "told").fingerprint != load(trained / "told", length=[4]).fingerprint
+    assert not (trained / "plain" / "cues.json").exists()
+    held = await converse(scenario(), load(trained / "plain").agent, Listener(), seed=3, limits=Limits(max_turns=4))
+    assert held.traits == ()
+
+
+def test_control_of_a_user_that_can_not_be_told_is_refused(trained: Path) -> None:
+    with pytest.raises(ConfigError, match=r"plain was trained without cues.* leave out --control.length"):
+        load(trained / "plain", length=[4])
+    with pytest.raises(ConfigError, match=r"trained with cues .*; agenda is none"):
+        load("agenda", verbosity="terse")
+    with pytest.raises(ConfigError, match="leave out --no-constrained"):
+        load_from_spec(
+            str(trained / "told"),
+            U,
+            sampling=Sampling(),
+            catalog=CATALOG,
+            max_batch=2,
+            constrained=False,
+            control=ControlFlags(length=[4], tolerance=0.1),
+        )
