@@ -2,7 +2,8 @@
 
     python chat_server.py --port 8123 --delay 0.05 --log served.jsonl
 
-The model "recommender" asks and never recommends; the model "user" gives up at its third turn. What either says follows from
+The model "recommender" asks and never recommends; the model "user" gives up at its third turn; the model "reasoner" ranks the
+first two candidates that it was told, beginning with one that its seed draws. What either says follows from
 the messages and the seed alone. Each answer is one line of the log, written before it is sent.
 """
 
@@ -61,6 +62,13 @@ class ChatServer:
 
 
 def turn(body: dict) -> str:
+    if body["model"] == "reasoner":
+        lines = [line for line in body["messages"][-1]["content"].splitlines() if line.startswith("- ")]
+        titles = [line.removeprefix("- ").split(": ")[0] for line in lines]
+        first = titles[body.get("seed", 0) % len(titles)]
+        listed = [first, *(title for title in titles if title != first)][:2]
+        ranking = "".join(f"<movie_title>{title}</movie_title>" for title in listed)
+        return f"I see.\n<reasoning>\n<wants> genre <is> crime\n<ranking>{ranking}\n<because> so\n</reasoning>"
     own = [m for m in body["messages"] if m["role"] == "assistant"]
     say = f"say {len(own)} of {body.get('seed', 0) % 9973}"
     if body["model"] == "user":

@@ -17,6 +17,7 @@ from interplay.types import Dialogue, Item, Scenario, ScoreRow, Split
 
 if TYPE_CHECKING:
     from interplay.evaluation.title_ranking import Ranked
+    from interplay.evaluation.written_lists import WrittenList
     from interplay.items.ranker import ItemRanker
     from interplay.simulation.checkpoint import CheckpointCard
 
@@ -127,7 +128,20 @@ def evaluate_ranker(config: EvaluateConfig) -> int:
     matched = (
         {} if vectors is None else {f"{about.subject} {m}": c for m, c in ranked_cases(ranker, cases, ranker.methods).items()}
     )
-    if model is not None and card is not None:
+    if model is not None and card is not None and card.reasoning:
+        from interplay.evaluation.written_lists import METHODS as WRITTEN
+        from interplay.evaluation.written_lists import form_rows, ids_by_method
+
+        answers = written_lists(config, model, card, corpus, pairs)
+        written = [ids_by_method(one, corpus.catalog) for one in answers]
+        about = replace(about, subject=str(model))
+        subjects |= {f"{about.subject} {m}": m for m in WRITTEN}
+        rows += ranking_rows(joined(placed, place_lists(cases, written)), WRITTEN, about)
+        heads = Heads()
+        heads.add_lists(cases, written, ranker.item_ids)
+        exposed += heads.rows(popularity, len(corpus.catalog), about)
+        others = form_rows(cases, answers, card.list_length, about)
+    elif model is not None and card is not None:
         from interplay.evaluation.title_ranking import METHODS, ids_of, match_cases, off_catalog_rows
 
         ranked = rank_titles(config, model, card, ranker, corpus, pairs)
@@ -220,6 +234,60 @@ def rank_titles(
     if too_long:
         print(f"{too_long} of {len(found)} turns are too long for {path} and count as misses", file=sys.stderr)
     return found
+
+
+def written_lists(
+    config: EvaluateConfig,
+    path: Path,
+    card: "CheckpointCard",
+    corpus: Corpus,
+    pairs: "list[tuple[Scenario, Dialogue]]",
+) -> "list[WrittenList]":
+    """The lists that a recommender that reasons writes in every case, by its likeliest tokens."""
+    import asyncio
+
+    from interplay.config import SlotFlags
+    from interplay.evaluation.written_lists import write_lists
+    from interplay.simulation.model_agents import TokenAgent
+    from interplay.simulation.specs import load_from_spec
+    from interplay.types import Role
+
+    agent = load_from_spec(
+        str(path),
+        Role.RECOMMENDER,
+        sampling=config.sampling.model_copy(update={"temperature": 0.0}),
+        catalog=corpus.catalog,
+        max_batch=config.concurrency,
+        memory_gib=config.memory_gib,
+        constrained=config.constrained,
+        slots=SlotFlags(knowledge=f"ranker:{config.ranker}"),
+    ).agent
+    assert isinstance(agent, TokenAgent)
+    assert agent.slots is not None
+    knowledge, backend = agent.slots.knowledge, agent.backend
+    assert knowledge is not None
+
+    async def write() -> "list[WrittenList]":
+        with Progress("write lists", 0, "turns") as progress:
+
+            def on_progress(done: int, total: int) -> None:
+                progress.total(total)
+                progress.update(done)
+
+            try:
+                return await write_lists(
+                    pairs,
+                    agent,
+                    knowledge,
+                    seed=config.seed,
+                    with_persona=card.with_persona,
+                    concurrency=config.concurrency,
+                    on_progress=on_progress,
+                )
+            finally:
+                await backend.close()
+
+    return asyncio.run(write())
 
 
 def print_exposure(rows: list[ScoreRow], subjects: Mapping[str, str]) -> None:

@@ -48,6 +48,54 @@ class Wish:
     """Index of the user's turn that said it last."""
 
 
+class Wishes:
+    """What a user wants by its turns so far: at most MOST_WANTS, the latest, in the order in which they came up last.
+
+    Wants and dislikes are read by `beliefs.stances_of`. Titles that the user brought up by itself count as liked: the genres
+    that most of them have are wanted too.
+
+    Args:
+        index: of the catalog that is talked about.
+    """
+
+    def __init__(self, index: FacetIndex) -> None:
+        self._index = index
+        self._wanted: dict[Facet, int] = {}
+        self._liked: Counter[Facet] = Counter()
+        self._liked_at = 0
+        self._offered: set[str] = set()
+        self._before: Turn | None = None
+        self._place = 0
+
+    @property
+    def now(self) -> tuple[Wish, ...]:
+        """The wishes after the turns taken in."""
+        likes = [facet for facet, _ in self._liked.most_common() if facet not in self._wanted][:MOST_LIKED]
+        both = [Wish(facet, self._liked_at) for facet in likes] + [Wish(f, place) for f, place in self._wanted.items()]
+        return tuple(both[-MOST_WANTS:])
+
+    def take(self, turn: Turn) -> None:
+        """Take in the next turn, of either side."""
+        place, before = self._place, self._before
+        self._place, self._before = place + 1, turn
+        if turn.role is Role.RECOMMENDER:
+            self._offered.update(title_key(title) for title in turn.titles)
+            return
+        said = stances_of(self._index, turn, before)
+        for facet in said.wants:
+            for other in [f for f in self._wanted if f == facet or (f.kind in EXCLUSIVE and f.kind == facet.kind)]:
+                del self._wanted[other]
+            self._wanted[facet] = place
+        for facet in said.dislikes:
+            self._wanted.pop(facet, None)
+            self._liked.pop(facet, None)
+        for title, mention in zip(turn.titles, turn.items, strict=True):
+            item = self._index.catalog.get(mention.item_id)
+            if item is not None and title_key(title) not in self._offered:
+                self._liked.update(Facet("genre", value) for value in item.attributes.get("genre", ()))
+                self._liked_at = place
+
+
 @dataclass(slots=True)
 class Reasoner:
     """Writes reasoning by rules.
@@ -75,46 +123,21 @@ class Reasoner:
         return tuple(shown_values(self._item_of[t], self.kinds) if t in self._item_of else () for t in titles)
 
     def wishes(self, turns: Sequence[Turn]) -> tuple[Wish, ...]:
-        """What the user wants by its turns so far, in the order in which it came up last; at most MOST_WANTS, the latest.
+        """What the user wants by its turns so far; see `Wishes`."""
+        found = Wishes(self.index)
+        for turn in turns:
+            found.take(turn)
+        return found.now
 
-        Wants and dislikes are read by `beliefs.stances_of`. Titles that the user brought up by itself count as liked: the
-        genres that most of them have are wanted too.
-        """
-        wanted: dict[Facet, int] = {}
-        liked: Counter[Facet] = Counter()
-        liked_at = 0
-        offered: set[str] = set()
-        for place, turn in enumerate(turns):
-            if turn.role is Role.RECOMMENDER:
-                offered.update(title_key(title) for title in turn.titles)
-                continue
-            said = stances_of(self.index, turn, turns[place - 1] if place else None)
-            for facet in said.wants:
-                for other in [f for f in wanted if f == facet or (f.kind in EXCLUSIVE and f.kind == facet.kind)]:
-                    del wanted[other]
-                wanted[facet] = place
-            for facet in said.dislikes:
-                wanted.pop(facet, None)
-                liked.pop(facet, None)
-            for title, mention in zip(turn.titles, turn.items, strict=True):
-                item = self.catalog.get(mention.item_id)
-                if item is not None and title_key(title) not in offered:
-                    liked.update(Facet("genre", value) for value in item.attributes.get("genre", ()))
-                    liked_at = place
-        likes = [facet for facet, _ in liked.most_common() if facet not in wanted][:MOST_LIKED]
-        both = [Wish(facet, liked_at) for facet in likes] + [Wish(facet, place) for facet, place in wanted.items()]
-        return tuple(both[-MOST_WANTS:])
-
-    def reason(self, turns: Sequence[Turn], advice: Advice, first: Sequence[str] = ()) -> Reasoning:
-        """The reasoning for the turn after `turns`.
+    def reason(self, wishes: Sequence[Wish], advice: Advice, first: Sequence[str] = ()) -> Reasoning:
+        """The reasoning for a turn.
 
         Args:
-            turns: spoken so far; nothing of a later turn is read.
+            wishes: what is wanted by the turns before it.
             advice: the candidates and what is shown of them.
             first: titles that the list begins with, those of them that are candidates; behind them, and without them, the
                 order is by score and then that of the candidates.
         """
-        wishes = self.wishes(turns)
         values = {wish.facet.value for wish in wishes}
         shown = advice.attributes or ((),) * len(advice.candidates)
         matching = [tuple(v for v in own if v in values)[:MOST_VALUES] for own in shown]
@@ -141,10 +164,12 @@ class Reasoner:
         """
         by_turn = {a.turn: a for a in advice}
         out = list(turns)
+        wishes = Wishes(self.index)
         for place, turn in enumerate(turns):
             if turn.role is role and turn.reasoning is None and place in by_turn:
-                reasoning = self.reason(turns[:place], by_turn[place], self.labels(turn))
+                reasoning = self.reason(wishes.now, by_turn[place], self.labels(turn))
                 out[place] = turn.model_copy(update={"reasoning": reasoning})
+            wishes.take(turn)
         return tuple(out)
 
     def labels(self, turn: Turn) -> tuple[str, ...]:

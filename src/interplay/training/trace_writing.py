@@ -158,9 +158,9 @@ async def write_traces(
     for view in views:
         for advice in view.advice:
             own = traces.candidates(view, advice)
-            gold = tuple(t for t in traces.gold(view, advice.turn) if t in own.candidates)
-            key = trace_key(view, own)
-            if gold and key not in found:
+            gold = traces.gold(view, advice.turn)
+            key = trace_key(view, own, gold)
+            if set(gold) & set(own.candidates) and key not in found:
                 jobs[key] = (view, own, gold)
     slots = asyncio.Semaphore(concurrency)
     done = 0

@@ -71,7 +71,7 @@ class Traces:
                 self.counts.gold_first += 1
             self.counts.no_gold += not gold
             self.counts.gold_outside += bool(gold) and not set(gold) & set(self._found(view, place))
-            if self.written and (trace := self.written.get(trace_key(view, own))) is not None:
+            if self.written and (trace := self.written.get(trace_key(view, own, gold))) is not None:
                 turns[place] = turns[place].model_copy(update={"reasoning": trace})
                 self.counts.written += 1
         return replace(view, turns=tuple(turns), advice=tuple(advice.values())), frozenset(unranked)
@@ -92,7 +92,7 @@ class Traces:
         if not new:
             return advice
         titles = list(advice.candidates)
-        titles[random.Random(derive_seed(self.seed, "insert", trace_key(view, advice))).randrange(len(titles))] = new[0]
+        titles[random.Random(derive_seed(self.seed, "insert", trace_key(view, advice, gold))).randrange(len(titles))] = new[0]
         return replace(advice, candidates=tuple(titles), attributes=self.reasoner.attributes(titles))
 
     @staticmethod
@@ -100,7 +100,7 @@ class Traces:
         return next((a.candidates for a in view.advice if a.turn == place), ())
 
 
-def trace_key(view: View, advice: Advice) -> str:
-    """Identifies what a trace was asked for: the turns before it and the candidates."""
+def trace_key(view: View, advice: Advice, gold: tuple[str, ...]) -> str:
+    """Identifies a trace: the turns before it, the candidates and the gold items."""
     said = [[turn.role.value, turn.text] for turn in view.turns[: advice.turn]]
-    return content_hash([said, list(advice.candidates)])
+    return content_hash([said, list(advice.candidates), list(gold)])
