@@ -253,6 +253,8 @@ class UserTasks(Section):
     """Titles to choose from in the target task."""
     gold_shown: float = Field(default=0.5, ge=0, le=1)
     """Share of the lists that hold the gold item."""
+    described: float = Field(default=0.25, ge=0, le=1)
+    """Share of the lists that tell what the titles are (genres, decade, ...), as recommenders that explain themselves do."""
     from_log: float = Field(default=0.25, ge=0, le=1)
     """Share of the rows of which the list is the log's own with the person's own answer, where one fits the task."""
 
@@ -848,6 +850,21 @@ class StrategiesConfig(Output):
     """A Run or a data directory."""
     model: Path | None = None
     """A classifier (interplay evaluate train-strategies); without one the labels of the corpus are taken."""
+    split: Literal["train", "valid", "test"] | None = None
+    """Of a data directory, which conversations; all by default."""
+    seed: int = 0
+    """Seed of the intervals."""
+
+
+class HolisticConfig(Output):
+    """How often turns do several things at once, and users make small talk, leave the topic and come back."""
+
+    positional = "source"
+
+    source: CliPositionalArg[Path]
+    """A Run or a data directory."""
+    human: Path | None = None
+    """A data directory of people, whose figures stand beside."""
     split: Literal["train", "valid", "test"] | None = None
     """Of a data directory, which conversations; all by default."""
     seed: int = 0

@@ -28,6 +28,7 @@ from interplay.config import (
     CounterfactualConfig,
     EvaluateConfig,
     GoalsConfig,
+    HolisticConfig,
     JudgeConfig,
     JudgePairsConfig,
     LatentsConfig,
@@ -81,6 +82,7 @@ FORMS = {
     "train-strategies": Form(
         TrainStrategiesConfig, "strategies:train_strategies", "learn to tell strategies from INSPIRED's labels"
     ),
+    "holistic": Form(HolisticConfig, "holistic:holistic", "several acts in one turn, small talk, off the topic and back"),
     "latents": Form(LatentsConfig, "latents:latents", "what kinds of users speak, and can their words be told apart?"),
     "system-ranking": Form(
         SystemRankingConfig, "system_ranking:system_ranking", "do simulated users rank recommenders as people do?"

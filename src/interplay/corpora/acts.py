@@ -37,7 +37,8 @@ _SMALL_TALK = _any_of(
     r"have a (?:\w+ )?(?:day|night|evening|one|weekend|time)|enjoy (?:your|the) (?:day|night|evening|weekend)",
     r"(?:good ?)?bye|see you|take care|you too|my name is|where (?:are you from|do you live)|i live in|i'?m from",
     r"weather|raining|snowing|sunny|(?:my|this|last|the) (?:weekend|holidays?|vacation)|day off|popcorn|homework",
-    r"(?:at|from|my) work|my job|(?:long|busy|hard|rough) (?:day|week)|movie night|date night|same here",
+    r"(?:at|from|my) work|my job|my sofa|(?:some|my) (?:tea|coffee|dinner)|(?:long|busy|hard|rough) (?:day|week)",
+    r"movie night|date night|same here",
     r"my (?:wife|husband|kids?|sons?|daughters?|mom|mum|dad|sister|brother|girlfriend|boyfriend|friends?|partner|dog|cat)",
     r"l(?:ol|mao)|(?:ha){2,}h?|he(?:he)+",
 )
@@ -78,6 +79,15 @@ def acts_of(turns: Sequence[Spoken], actions: Sequence[Action]) -> list[tuple[Ac
     Returns:
         For each turn acts of `FURTHER_ACTS`, never its action and none twice.
     """
+    found = sentence_acts(turns, actions)
+    return [
+        tuple(act for act in acts if act is not action and act in FURTHER_ACTS[turn.role])
+        for turn, action, acts in zip(turns, actions, found, strict=True)
+    ]
+
+
+def sentence_acts(turns: Sequence[Spoken], actions: Sequence[Action]) -> list[tuple[Action, ...]]:
+    """What the sentences of every turn show, its action among it or not. Arguments as `acts_of`."""
     out: list[tuple[Action, ...]] = []
     offered = asked = False
     known: set[str] = set()
@@ -96,7 +106,7 @@ def acts_of(turns: Sequence[Spoken], actions: Sequence[Action]) -> list[tuple[Ac
             else:
                 acts = _recommender(text, action, names_new=bool(new), answers=asked and not number)
             known |= new
-            found |= {act: None for act in acts if act is not action and act in FURTHER_ACTS[turn.role]}
+            found |= dict.fromkeys(acts)
         out.append(tuple(found))
         if turn.role is Role.USER:
             asked = Action.INQUIRE in (action, *found)
