@@ -122,6 +122,7 @@ class ReasonedGrammar(TurnGrammar):
         only: Collection[str] | None = None,
         excluding: Iterable[str] = (),
         action: Action | None = None,
+        num_words: tuple[int, int] | None = None,
         candidates: Collection[str] = (),
     ) -> "ReasonedConstraint":
         """What one answer may be made of.
@@ -130,6 +131,7 @@ class ReasonedGrammar(TurnGrammar):
             only: see TurnGrammar.constraint, as the rest; limits the words of the turn, not the list.
             excluding: titles that neither the words nor a list without candidates may name.
             action: of the turn.
+            num_words: of the turn; the reasoning has bounds of its own.
             candidates: what the list is chosen from; empty: the catalog.
 
         Raises:
@@ -138,7 +140,7 @@ class ReasonedGrammar(TurnGrammar):
         if len(candidates) > MOST_CANDIDATES:
             raise ValueError(f"{len(candidates)} candidates; at most {MOST_CANDIDATES} can be told by their number")
         excluded = list(excluding)
-        turn = super().constraint(only=only, excluding=excluded, action=action)
+        turn = super().constraint(only=only, excluding=excluded, action=action, num_words=num_words)
         if candidates:
             return ReasonedConstraint(self, turn, len(candidates), (), min(self.list_length, len(candidates)), 1)
         if self.titles is None:
@@ -166,7 +168,7 @@ class ReasonedConstraint(TurnConstraint):
         list_length: int,
         entry: int,
     ) -> None:
-        super().__init__(grammar, turn.titles, turn.action)
+        super().__init__(grammar, turn.titles, turn.action, turn.num_words)
         self.reasoned = grammar
         self.num_candidates = num_candidates
         self.excluded = excluded
@@ -337,7 +339,8 @@ class ReasoningState:
             self._begin_text(_At.BECAUSE)
         elif at in (_At.LISTED, _At.BECAUSE) and index == grammar.close:
             self._at = _At.TURN
-            self._turn = TurnState(grammar, self._constraint.titles, self._left, self._constraint.action)
+            told = self._constraint
+            self._turn = TurnState(grammar, told.titles, self._left, told.action, told.num_words)
         else:
             raise ValueError(f"token {index} can't stand here in a reasoning ({at.name.lower()})")
 

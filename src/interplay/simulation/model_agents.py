@@ -232,15 +232,16 @@ class TokenAgent(ModelAgent[TokenFormat]):
         """
         action = None if advice is None else advice.action
         only = self.limited_to(advice)
-        if isinstance(self.turn_grammar, ReasonedGrammar) and advice is not None:
-            return self.turn_grammar.constraint(
-                only=only, excluding=sorted(rejected), action=action, candidates=advice.candidates
-            )
         length, tolerance = dict(parts).get(LENGTH), self.length_tolerance
         num_words = None if length is None or tolerance is None else words_around(int(length), tolerance)
+        excluding = sorted(rejected)
+        if isinstance(self.turn_grammar, ReasonedGrammar) and advice is not None:
+            return self.turn_grammar.constraint(
+                only=only, excluding=excluding, action=action, num_words=num_words, candidates=advice.candidates
+            )
         if self.turn_grammar is None or not (rejected or action or only is not None or num_words):
             return self._constraint
-        return self.turn_grammar.constraint(only=only, excluding=sorted(rejected), action=action, num_words=num_words)
+        return self.turn_grammar.constraint(only=only, excluding=excluding, action=action, num_words=num_words)
 
     async def logprobs(self, view: View) -> list[tuple[float, ...] | None]:
         """How likely the model finds the turns of its role that the View holds, each given everything before it.
@@ -255,13 +256,15 @@ class TokenAgent(ModelAgent[TokenFormat]):
             end-of-turn token; None where the backend does not tell (see `backends.backend.Scorer`) and for turns that the
             model's context does not hold.
         """
-        rendered = self.form.render(view if self.slots is None else self.slots.advise_past(view))
+        view = view if self.slots is None else self.slots.advise_past(view)
+        rendered = self.form.render(view)
+        thoughts = iter([len(self.form.reasoning_ids(turn)) for turn in view.turns if turn.role is self.role])
         spans: list[tuple[int, int]] = []
         start = 0
         for who, run in groupby(rendered.spoken_by):
             end = start + sum(1 for _ in run)
             if who is self.role:
-                spans.append((start, end))
+                spans.append((start + next(thoughts), end))
             start = end
         if not isinstance(self.backend, Scorer):
             return [None] * len(spans)
