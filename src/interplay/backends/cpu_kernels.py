@@ -304,6 +304,91 @@ def _attend_run(first, stop, q, keys, values, slot, position, out, scale, window
 
 
 @njit(nogil=True, cache=True, fastmath=_FAST, error_model="numpy")
+def _attend_four(first, head, q, key, value, begin, position, out, scores, bits, total, scale, window, cap):  # type: ignore[no-untyped-def]  # as above
+    """Tokens `first` to `first` + 4 of one slot, one head: what is loaded of keys and values serves all four.
+
+    `key` and `value` (num_seen, size) are what any of them sees, from position `begin` on. Scratch: `scores` (4, num_seen or
+    more), `bits` (num_seen or more), `total` (4, value_size).
+    """
+    size, value_size, seen = q.shape[2], value.shape[1], len(key)
+    q0, q1, q2, q3 = q[first, head], q[first + 1, head], q[first + 2, head], q[first + 3, head]
+    w0, w1, w2, w3 = scores[0], scores[1], scores[2], scores[3]
+    for j in range(seen):
+        s0, s1, s2, s3 = float32(0), float32(0), float32(0), float32(0)
+        for d in range(size):
+            number = _kept(key[j, d])
+            s0 += q0[d] * number
+            s1 += q1[d] * number
+            s2 += q2[d] * number
+            s3 += q3[d] * number
+        w0[j], w1[j], w2[j], w3[j] = s0 * scale, s1 * scale, s2 * scale, s3 * scale
+    for i in range(4):
+        end = position[first + i] + 1
+        start = max(begin, end - window) - begin
+        end -= begin
+        row = scores[i, start:end]
+        if cap > 0:
+            for j in range(len(row)):
+                row[j] = cap * math.tanh(row[j] / cap)
+        highest = float32(-3.0e38)
+        for j in range(len(row)):
+            highest = max(highest, row[j])
+        _exponentials(row, highest, bits[: len(row)], bits[: len(row)].view(np.float32))
+        weight = float32(0)
+        for j in range(len(row)):
+            weight += row[j]
+        for j in range(len(row)):
+            row[j] /= weight
+        for j in range(start):
+            scores[i, j] = float32(0)
+        for j in range(end, seen):
+            scores[i, j] = float32(0)
+    total[:] = float32(0)
+    t0, t1, t2, t3 = total[0], total[1], total[2], total[3]
+    j = 0
+    while j + 2 <= seen:
+        a0, a1, a2, a3 = w0[j], w1[j], w2[j], w3[j]
+        b0, b1, b2, b3 = w0[j + 1], w1[j + 1], w2[j + 1], w3[j + 1]
+        for d in range(value_size):
+            a, b = _kept(value[j, d]), _kept(value[j + 1, d])
+            t0[d] += a0 * a + b0 * b
+            t1[d] += a1 * a + b1 * b
+            t2[d] += a2 * a + b2 * b
+            t3[d] += a3 * a + b3 * b
+        j += 2
+    if j < seen:
+        for d in range(value_size):
+            a = _kept(value[j, d])
+            t0[d] += w0[j] * a
+            t1[d] += w1[j] * a
+            t2[d] += w2[j] * a
+            t3[d] += w3[j] * a
+    for i in range(4):
+        for d in range(value_size):
+            out[first + i, head, d] = total[i, d]
+
+
+@njit(nogil=True, cache=True, fastmath=_FAST, error_model="numpy")
+def _attend_fours(first, stop, q, keys, values, slot, position, out, scale, window, cap):  # type: ignore[no-untyped-def]  # as above
+    """As many of the tokens `first` to `stop`, all of one slot, as make whole fours. Returns the first that is left."""
+    heads, s = q.shape[1], slot[first]
+    group = heads // keys.shape[1]
+    last = first + (stop - first) // 4 * 4
+    if last == first:
+        return first
+    longest = position[last - 1] + 1
+    scores = np.empty((4, longest), np.float32)
+    bits = np.empty(longest, np.int32)
+    total = np.empty((4, values.shape[3]), np.float32)
+    for head in range(heads):
+        for t in range(first, last, 4):
+            begin, end = max(0, position[t] + 1 - window), position[t + 3] + 1
+            key, value = keys[s, head // group, begin:end], values[s, head // group, begin:end]
+            _attend_four(t, head, q, key, value, begin, position, out, scores, bits, total, scale, window, cap)
+    return last
+
+
+@njit(nogil=True, cache=True, fastmath=_FAST, error_model="numpy")
 def _attend(q, keys, values, slot, position, out, scale, window, cap):  # type: ignore[no-untyped-def]  # as above
     tokens = q.shape[0]
     first = 0
@@ -311,7 +396,9 @@ def _attend(q, keys, values, slot, position, out, scale, window, cap):  # type: 
         stop = first + 1
         while stop < tokens and slot[stop] == slot[first]:
             stop += 1
-        _attend_run(first, stop, q, keys, values, slot, position, out, scale, window, cap)
+        left = _attend_fours(first, stop, q, keys, values, slot, position, out, scale, window, cap)
+        if left < stop:
+            _attend_run(left, stop, q, keys, values, slot, position, out, scale, window, cap)
         first = stop
 
 
