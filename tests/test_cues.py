@@ -466,3 +466,11 @@ def test_control_of_a_user_that_can_not_be_told_is_refused(trained: Path) -> Non
             constrained=False,
             control=ControlFlags(length=[4], tolerance=0.1),
         )
+
+
+def test_masks_show_the_cues_unlearned(trained: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    from interplay.cli.masks import show_masks
+
+    asked = TrainConfig(role="user", data=[trained / "data"], out="out", cues=["length"], cue_dropout=0, show_masks=1)
+    assert show_masks(asked) == 0
+    assert "<length> 3\n<user>" in capsys.readouterr().out
