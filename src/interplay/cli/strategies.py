@@ -57,7 +57,7 @@ def strategies(config: StrategiesConfig) -> int:
     """
     from interplay.evaluation.scoring import About
     from interplay.evaluation.strategies import StrategyClassifier
-    from interplay.evaluation.strategy_scores import MIN_TURNS, marked_turns, strategy_rows
+    from interplay.evaluation.strategy_scores import MIN_TURNS, marked_turns, strategy_rows, told_rows
 
     model = None if config.model is None else StrategyClassifier.read(config.model)
     source = read_dialogues(config.source, config.split)
@@ -75,6 +75,7 @@ def strategies(config: StrategiesConfig) -> int:
     if not turns:
         raise DataError(f"{config.source}: the recommender says nothing in {len(source.dialogues)} conversations")
     found = strategy_rows(turns, about)
+    told = told_rows(turns, about) if model is not None and any(t.told is not None for t in turns) else []
     record = config.record() | {
         "verb": "evaluate",
         "protocol": "strategies",
@@ -83,10 +84,12 @@ def strategies(config: StrategiesConfig) -> int:
         "package_version": __version__,
     }
     run = Run.create(config.out, record, overwrite=config.overwrite)
-    run.write_scores(found)
+    run.write_scores(found + told)
     who = f"{source.user} with {source.recommender}"
     print(f"{len(source.dialogues)} conversations of {who}, {len(turns)} recommender turns, strategies: {by}")
     print_strategies(found, None if model is None else model.card)
+    if told:
+        print_told(told)
     if left_out:
         print(f"{left_out} conversations without any label were left out; --model gives them labels")
     if source.num_faults:
@@ -147,6 +150,30 @@ def print_card(card: "StrategyCard") -> None:
     print(
         f"macro-F1 {card.macro_f1:.3f} [{_interval(card.low, card.high)}]; majority {card.majority_macro_f1:.3f}, "
         f"random {card.random_macro_f1:.3f}, always {card.always_macro_f1:.3f}"
+    )
+
+
+def print_told(found: list[ScoreRow]) -> None:
+    """What a recommender was told beside what the classifier finds in its turns, and what its user did next."""
+    from rich.console import Console
+    from rich.table import Table
+
+    by_metric = {row.metric.removeprefix("strategies."): row for row in found}
+    table = Table(box=None, pad_edge=False)
+    table.add_column("told")
+    for name in ("turns", "found", "95% interval", "lift", "95% interval", "accepted", "others", "effect", "95% interval"):
+        table.add_column(name, justify="right")
+    for name in [m.removeprefix("recovered.") for m in by_metric if m.startswith("recovered.")]:
+        seen, lift, effect = (by_metric[f"{what}.{name}"] for what in ("recovered", "recovered_lift", "accept_effect"))
+        accepted, others = (by_metric[f"{what}.{name}"] for what in ("accept_told", "accept_told_other"))
+        cells = [str(seen.n), _number(seen.value), _interval(seen.low, seen.high), _number(lift.value)]
+        cells += [_interval(lift.low, lift.high), _number(accepted.value), _number(others.value)]
+        table.add_row(name, *cells, _number(effect.value), _interval(effect.low, effect.high))
+    Console(width=140).print(table)
+    seen, chance = by_metric["recovered"], by_metric["recovered_chance"]
+    print(
+        f"of {seen.n} strategies told, {_number(seen.value)} [{_interval(seen.low, seen.high)}] are found; "
+        f"by chance {_number(chance.value)}"
     )
 
 

@@ -1,13 +1,15 @@
 """How often a recommender uses each strategy, and how often its user accepts in the next turn, with and without it."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 
 from interplay.evaluation.scoring import About, rows
 from interplay.evaluation.strategies import STRATEGIES
 from interplay.metrics.bootstrap import Estimate, Floats, cluster_interval, estimate_ratio
+from interplay.simulation.strategy_cues import STRATEGY, told_strategies
 from interplay.types import Action, Dialogue, Role, ScoreRow
 
 DEFINITIONS: dict[str, str] = {
@@ -20,6 +22,16 @@ DEFINITIONS: dict[str, str] = {
     "strategies.accept_difference_stratified": "the same within turns that name an item and within those that don't, pooled",
 }
 """The metrics; all but `any` and `per_turn` are followed by a dot and the strategy."""
+
+TOLD: dict[str, str] = {
+    "strategies.recovered": "of strategies that turns were told to use, share that the classifier finds there",
+    "strategies.recovered_chance": "the share it would find had every turn been told what another was told",
+    "strategies.recovered_lift": "recovered minus the share found in turns that were told something else",
+    "strategies.accept_told": "of turns that were told the strategy, with an item on offer, share accepted in the next turn",
+    "strategies.accept_told_other": "the same of turns that were told another, or none of the ten",
+    "strategies.accept_effect": "accept_told minus accept_told_other: an effect where the strategy was drawn at random",
+}
+"""The metrics of recommenders that were told their strategies; all but the chance by strategy, the first also in all."""
 
 
 MIN_TURNS = 20
@@ -37,6 +49,8 @@ class MarkedTurn:
     """Whether an item has been named by the recommender, in this turn or before: without one nothing can be accepted."""
     accepted: bool | None
     """Whether the user's next turn is an `accept`; None where none follows."""
+    told: frozenset[str] | None = None
+    """The strategies that it was told to use; None where it was told nothing."""
 
 
 def marked_turns(dialogues: Iterable[Dialogue], strategies: Sequence[Sequence[Sequence[str]]]) -> list[MarkedTurn]:
@@ -64,6 +78,7 @@ def marked_turns(dialogues: Iterable[Dialogue], strategies: Sequence[Sequence[Se
                     names_item=bool(turns[place].items),
                     offered=offered,
                     accepted=None if after is None or after.role is not Role.USER else after.action is Action.ACCEPT,
+                    told=None if (text := dict(turns[place].cues).get(STRATEGY)) is None else frozenset(told_strategies(text)),
                 )
             )
     return out
@@ -120,6 +135,82 @@ def strategy_rows(turns: Sequence[MarkedTurn], about: About, *, min_turns: int =
                 _estimate_difference(data, rng, num_with, skipped) if enough else Estimate(None, None, None, num_with, skipped)
             )
     return rows(found, about)
+
+
+def told_rows(turns: Sequence[MarkedTurn], about: About, *, min_turns: int = MIN_TURNS) -> list[ScoreRow]:
+    """Whether telling a strategy steers, and what users do then; 95 % intervals over scenarios.
+
+    The chance of being recovered is that of shuffling what was told over the turns: the sum over strategies of the share of
+    turns that were told it times the number in which it is found, divided by the number of strategies told.
+
+    Args:
+        turns: the recommender's turns; those that were told nothing are left out.
+        about: the fields that the rows share.
+        min_turns: of either kind, below which a difference is None.
+    """
+    rng = np.random.default_rng(about.seed)
+    cued = [t for t in turns if t.told is not None]
+    keys = {key: k for k, key in enumerate(dict.fromkeys(t.scenario_key for t in cued))}
+
+    def sums(values: Iterable[tuple[MarkedTurn, float]]) -> list[float]:
+        out = [0.0] * len(keys)
+        for turn, value in values:
+            out[keys[turn.scenario_key]] += value
+        return out
+
+    def ratio(which: Sequence[MarkedTurn], hits: Iterable[bool], skipped: int = 0) -> Estimate:
+        sizes = [int(n) for n in sums((t, True) for t in which)]
+        return estimate_ratio(sums(zip(which, hits, strict=True)), sizes, rng, skipped)
+
+    def difference(told: Sequence[MarkedTurn], other: Sequence[MarkedTurn], hit: Callable[[MarkedTurn], bool]) -> Estimate:
+        skipped = len(cued) - len(told) - len(other)
+        if min(len(told), len(other)) < min_turns:
+            return Estimate(None, None, None, len(told), skipped)
+        columns = [sums((t, value(t)) for t in part) for part in (told, other) for value in (hit, _counts)]
+        return _estimate_difference(columns, rng, len(told), skipped)
+
+    num_told = sum(len(t.told or ()) for t in cued)
+    both = sums((t, len(t.strategies.intersection(t.told or ()))) for t in cued)
+    sizes = [int(n) for n in sums((t, len(t.told or ())) for t in cued)]
+    by_chance = sum(
+        sum(s in (t.told or ()) for t in cued) * sum(s in t.strategies for t in cued) / max(len(cued), 1) for s in STRATEGIES
+    )
+    found = {
+        "strategies.recovered": estimate_ratio(both, sizes, rng),
+        "strategies.recovered_chance": Estimate(by_chance / num_told if num_told else None, None, None, num_told, 0),
+    }
+    judged = [t for t in cued if t.offered and t.accepted is not None]
+    for strategy in STRATEGIES:
+        told, other = _parted(cued, strategy)
+        if not told:
+            continue
+        found[f"strategies.recovered.{strategy}"] = ratio(told, [strategy in t.strategies for t in told])
+        found[f"strategies.recovered_lift.{strategy}"] = difference(told, other, partial(_uses, strategy))
+        told, other = _parted(judged, strategy)
+        skipped = len(cued) - len(judged)
+        found[f"strategies.accept_told.{strategy}"] = ratio(told, [bool(t.accepted) for t in told], skipped)
+        found[f"strategies.accept_told_other.{strategy}"] = ratio(other, [bool(t.accepted) for t in other], skipped)
+        found[f"strategies.accept_effect.{strategy}"] = difference(told, other, _is_accepted)
+    return rows(found, about)
+
+
+def _counts(turn: MarkedTurn) -> bool:
+    del turn
+    return True
+
+
+def _uses(strategy: str, turn: MarkedTurn) -> bool:
+    return strategy in turn.strategies
+
+
+def _is_accepted(turn: MarkedTurn) -> bool:
+    return bool(turn.accepted)
+
+
+def _parted(turns: Sequence[MarkedTurn], strategy: str) -> tuple[list[MarkedTurn], list[MarkedTurn]]:
+    """Those that were told a strategy, and those that were told something else."""
+    told = [t for t in turns if t.told is not None and strategy in t.told]
+    return told, [t for t in turns if t.told is not None and strategy not in t.told]
 
 
 def _estimate_difference(columns: Sequence[Sequence[float]], rng: np.random.Generator, n: int, skipped: int) -> Estimate:
