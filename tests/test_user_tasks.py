@@ -34,12 +34,13 @@ from interplay.training.user_tasks import (
     noun_phrase,
     quotas,
     revealed,
+    shown_turn,
     trained_tasks,
 )
 from interplay.types import Action, Catalog, Ending, Item, Persona, Role, Scenario, Split, Target, Turn, view_of
 from makers import ALIEN, CATALOG, HEAT, MOVIE, TALK, UP, dialogue, recommender, scenario, scenarios, turns, user
 
-ALL = UserTasks(flipped=1, feedback=1, attributes=1, target=1, from_log=0, num_lists=1)
+ALL = UserTasks(flipped=1, feedback=1, attributes=1, target=1, from_log=0, described=0, num_lists=1)
 SHAPE = TinyConfig(layers=1, width=32, vocab_size=320, context=256)
 SECRET = Item(
     id="secret",
@@ -205,6 +206,15 @@ def test_a_rejection_of_a_list_without_known_differences_names_none():
     said, differs = answer_to([twin], None, gold, gold.view(0), random.Random(0))
     assert not differs
     assert said.action is Action.FEEDBACK
+
+
+def test_a_described_list_tells_what_each_title_is_and_another_list_does_not():
+    for seed in range(10):
+        told = shown_turn([HEAT, ALIEN], "movie", random.Random(seed), is_described=True)
+        assert all(word in told.text for word in ("crime thriller movie from the 1990s", "horror movie from the 1970s"))
+        bare = shown_turn([HEAT, ALIEN], "movie", random.Random(seed), is_described=False)
+        assert "movie" not in bare.text
+        assert told.titles == bare.titles == (HEAT.label, ALIEN.label)
 
 
 def test_an_accept_names_the_gold_item_as_a_title_linked_to_it():

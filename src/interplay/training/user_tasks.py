@@ -27,7 +27,7 @@ from interplay.errors import ConfigError, DataError
 from interplay.formats.tags import END_OF_TURN, RESPONSE_OPEN, TASK_TAGS, title_tags
 from interplay.formats.tokens import IGNORED, TokenFormat
 from interplay.metrics.matching import is_any_target
-from interplay.simulation.facets import KINDS, Facet, facets_of
+from interplay.simulation.facets import KINDS, Facet, by_kind, facets_of
 from interplay.simulation.wording import TITLE, join, list_of, load_wording, make_turn, tidy
 from interplay.titles import names_title, title_key
 from interplay.types import Action, Catalog, Dialogue, Item, Role, Scenario, Split, Target, Turn, View, derive_seed, view_of
@@ -207,7 +207,8 @@ class RowMaker:
                 items.insert(rng.randint(0, len(items)), gold.item)
             if not items:
                 break
-            shown = _shown_turn(items, gold.catalog.domain.noun, rng)
+            is_described = rng.random() < self.tasks.described
+            shown = shown_turn(items, gold.catalog.domain.noun, rng, is_described=is_described)
             answer, differs = answer_to(items, gold.item if has_gold else None, gold, view, rng)
             self.counts.no_difference += not differs
             rounds.append((shown, answer))
@@ -395,10 +396,23 @@ def noun_phrase(facts: Sequence[Facet], noun: str) -> str:
     return " ".join([f"a(n) {' '.join(before)} {noun}" if before else "something", *after])
 
 
-def _shown_turn(items: Sequence[Item], noun: str, rng: random.Random) -> Turn:
+def shown_turn(items: Sequence[Item], noun: str, rng: random.Random, *, is_described: bool) -> Turn:
+    """A recommender's turn that shows items, in words of ours.
+
+    Args:
+        items: at least one.
+        noun: what the items are.
+        rng: draws the wording.
+        is_described: whether it tells what the items are beside their titles (genres, decade, one of the people, ...).
+    """
+    described = []
+    for item in items:
+        kinds = by_kind(facts_of_gold(item)) if is_described else {}
+        told = [Facet(kind, value) for kind, values in kinds.items() for value in (values if kind == "genre" else values[:1])]
+        told = [fact for fact in told if fact.kind in ("genre", "decade") or rng.random() < 0.3]
+        described.append(f"{TITLE}, {noun_phrase(told, noun)}" if told else TITLE)
     key = "show.one" if len(items) == 1 else "show.many"
-    last = rng.choice(("or", "and"))
-    text = load_wording("lists").pick(rng, key, titles=list_of([TITLE] * len(items), last), noun=noun)
+    text = load_wording("lists").pick(rng, key, titles=list_of(described, rng.choice(("or", "and"))), noun=noun)
     return make_turn(Role.RECOMMENDER, Action.RECOMMEND, tidy(text, capitals=rng.random() < 0.8), items)
 
 
