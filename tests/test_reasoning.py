@@ -3,6 +3,7 @@
 import asyncio
 import json
 import random
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -38,7 +39,8 @@ from interplay.simulation.slots import Knowledge, Slots
 from interplay.training.backbone import train_tokenizer
 from interplay.training.rewards.rollouts import Answer, Rollout, answers_of
 from interplay.training.rewards.terms import format_reward, preference_reward, recommend_reward
-from interplay.training.trace_writing import read_written, require_reasoning, write_traces
+from interplay.training.sft import knowledge_of, read_corpora
+from interplay.training.trace_writing import read_written, require_reasoning, traces_of, write_traces
 from interplay.training.traces import Traces
 from interplay.types import (
     Action,
@@ -146,7 +148,7 @@ def reasonings(draw: st.DrawFn) -> Reasoning:
     )
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=40, deadline=None)
 @given(reasonings())
 def test_any_reasoning_reads_back_as_it_was_written(form: TokenFormat, reasoning: Reasoning) -> None:
     turn = OFFER.model_copy(update={"reasoning": reasoning})
@@ -162,7 +164,7 @@ pieces = st.sampled_from(
 )
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=80, deadline=None)
 @given(st.lists(pieces, max_size=14), st.booleans())
 def test_no_output_crashes_the_reader_and_what_it_takes_reads_back(parts: list[str], is_begun: bool) -> None:
     text = "".join(["<reasoning><ranking>" if is_begun else "", *parts])
@@ -206,7 +208,7 @@ def test_whatever_is_drawn_under_the_grammar_reads_and_lists_as_many_distinct_ti
     form: TokenFormat, grammar: ReasonedGrammar, candidates: tuple[str, ...]
 ) -> None:
     shortest = grammar.constraint(candidates=candidates).shortest
-    for seed in range(40):
+    for seed in range(24):
         ids = draw(grammar, seed, shortest + (0, 1, 2, 5, 30, 120)[seed % 6], candidates=candidates)
         reasoning = form.parse(ids, Role.RECOMMENDER, Advice(0, candidates)).reasoning
         assert reasoning is not None
@@ -383,8 +385,16 @@ def test_turns_of_a_log_get_the_reasoning_that_training_would_have_shown() -> No
     assert Slots(knowledge, in_view=True).advise_past(plain) == learned
 
 
-def test_a_language_model_writes_traces_and_those_that_do_not_begin_with_the_gold_item_are_rejected(tmp_path: Path) -> None:
-    server = ChatServer(tmp_path / "served.jsonl", delay_s=0).start().wait()
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ChatServer]:
+    started = ChatServer(tmp_path_factory.mktemp("server") / "served.jsonl", delay_s=0).start().wait()
+    yield started
+    started.kill()
+
+
+def test_a_language_model_writes_traces_and_those_that_do_not_begin_with_the_gold_item_are_rejected(
+    server: ChatServer, tmp_path: Path
+) -> None:
     reasoner = Reasoner(CATALOG, list_length=2)
     views = [advised(CATALOG, (*TALK[:2], recommender(Action.RECOMMEND, "Try ", item)), 3, reasoner) for item in (HEAT, ALIEN)]
 
@@ -395,26 +405,23 @@ def test_a_language_model_writes_traces_and_those_that_do_not_begin_with_the_gol
         finally:
             await backend.close()
 
-    try:
-        written = asyncio.run(write("reasoner", "traces.jsonl"))
-        assert len(written) == 2
-        rejected = sum(one.rejected.get("other-first", 0) for one in written.values())
-        kept = {key: one.reasoning for key, one in written.items() if one.reasoning is not None}
-        assert len(server.served()) == rejected + len(kept)
-        assert kept
-        traces = Traces(reasoner, written=kept)
-        labelled = [traces.label(view)[0] for view in views]
-        gold = [HEAT.label, ALIEN.label]
-        assert all(v.turns[2].reasoning.ranking[0].title == g for v, g in zip(labelled, gold, strict=True))  # type: ignore[union-attr]
-        assert traces.counts.written == len(kept)
-        # What is there is not asked again; and a last line that was cut off is.
-        asyncio.run(write("reasoner", "traces.jsonl"))
-        assert len(server.served()) == rejected + len(kept)
-        assert read_written(tmp_path / "traces.jsonl") == written
-        answers = asyncio.run(write("recommender", "others.jsonl"))
-        assert [one.rejected for one in answers.values()] == [{"no-reasoning": 6}] * 2
-    finally:
-        server.kill()
+    written = asyncio.run(write("reasoner", "traces.jsonl"))
+    assert len(written) == 2
+    rejected = sum(one.rejected.get("other-first", 0) for one in written.values())
+    kept = {key: one.reasoning for key, one in written.items() if one.reasoning is not None}
+    assert len(server.served()) == rejected + len(kept)
+    assert kept
+    traces = Traces(reasoner, written=kept)
+    labelled = [traces.label(view)[0] for view in views]
+    gold = [HEAT.label, ALIEN.label]
+    assert all(v.turns[2].reasoning.ranking[0].title == g for v, g in zip(labelled, gold, strict=True))  # type: ignore[union-attr]
+    assert traces.counts.written == len(kept)
+    # What is there is not asked again; and a last line that was cut off is.
+    asyncio.run(write("reasoner", "traces.jsonl"))
+    assert len(server.served()) == rejected + len(kept)
+    assert read_written(tmp_path / "traces.jsonl") == written
+    answers = asyncio.run(write("recommender", "others.jsonl"))
+    assert [one.rejected for one in answers.values()] == [{"no-reasoning": 6}] * 2
 
 
 @pytest.mark.parametrize(
@@ -559,3 +566,15 @@ def test_every_list_is_measured_beside_the_ranker(trained: Path, capsys: pytest.
     told, listed = (value[method, "new, seen removed", "ranking.recall@50"] for method in ("told", "list"))
     assert listed <= told
     assert "\ntold " in capsys.readouterr().out
+
+
+def test_training_asks_the_model_that_is_named_for_traces(trained: Path, server: ChatServer, tmp_path: Path) -> None:
+    given = {"role": "recommender", "knowledge": f"ranker:{trained / 'ranker'}", "reasoning": True, "num_candidates": 5}
+    trace = {"source": f"{server.url}#reasoner", "list_length": 2, "tries": 1}
+    config = TrainConfig.model_validate(given | {"trace": trace, "data": [trained / "data"], "out": tmp_path})
+    corpora = read_corpora(config.data)
+    traces, rejected = traces_of(config, corpora, knowledge_of(config, corpora)[0])
+    assert traces is not None
+    kept = read_written(tmp_path / "traces.jsonl")
+    assert set(traces.written) == {key for key, one in kept.items() if one.reasoning is not None}
+    assert rejected.get("other-first", 0) == len(kept) - len(traces.written) > 0
