@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from interplay.evaluation.asking import Pair
+from interplay.evaluation.exposure import gold_rank_rows
 from interplay.evaluation.recommendation import recommend_at_gold_turn
 from interplay.evaluation.scoring import About, data_digest, recommendation_rows, simulation_rows
 from interplay.evaluation.simulation import summarise
@@ -23,7 +24,14 @@ SIMULATED = (
     "simulation.off_catalog_rate",
     "simulation.format_failure_rate",
 )
-LOGGED = ("recommendation.recall@1", "recommendation.recall@10", "recommendation.no_item_rate")
+LOGGED = (
+    "recommendation.recall@1",
+    "recommendation.recall@10",
+    "recommendation.list_recall@1",
+    "recommendation.list_recall@10",
+    "recommendation.no_item_rate",
+)
+"""Those of lists are of recommenders that reason."""
 
 
 @dataclass(slots=True, frozen=True)
@@ -80,6 +88,7 @@ async def measure(step: int, recommender: Agent, bench: Bench, *, with_persona: 
             concurrency=bench.plan.concurrency,
         )
         found = recommendation_rows(gold, about, catalog=bench.catalog)
+        found += gold_rank_rows(bench.human, gold, about, catalog=bench.catalog, filtered=False)
         checks += _checks(step, bench.human_name, CheckKind.HUMAN, found, LOGGED)
     return checks, shown
 
