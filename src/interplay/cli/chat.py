@@ -100,8 +100,8 @@ def chat(config: ChatConfig) -> int:
     if len(given) != 1:
         raise ConfigError("chat takes one of --user and --recommender: the side that you do not play yourself")
     ((role, spec),) = given.items()
-    if role is Role.USER and (config.knowledge or config.guidance):
-        raise ConfigError("--knowledge and --guidance are slots of a recommender: pass --recommender with them")
+    if role is Role.USER and (config.knowledge or config.guidance or config.strategy):
+        raise ConfigError("--knowledge, --guidance and --strategy are slots of a recommender: pass --recommender with them")
     corpus = Corpus.read(config.data)
     scenarios = [s for s, _ in corpus.pairs(Split.TEST)] or corpus.scenarios
     if not scenarios:

@@ -195,8 +195,8 @@ def subject_of(config: EvaluateConfig) -> tuple[str, Role]:
     role, spec = next(iter(given.items()))
     if config.vectors is not None and config.protocol != "recommendation":
         raise ConfigError(f"--vectors are for Match Scores of recommendation, not of {config.protocol}")
-    if role is Role.USER and (config.knowledge or config.guidance):
-        raise ConfigError("--knowledge and --guidance are slots of a recommender: pass --recommender with them")
+    if role is Role.USER and (config.knowledge or config.guidance or config.strategy):
+        raise ConfigError("--knowledge, --guidance and --strategy are slots of a recommender: pass --recommender with them")
     if config.shuffle_attributes and config.protocol != "replay":
         raise ConfigError(f"--shuffle-attributes is a control of replay, not of {config.protocol}")
     if config.controls and (config.protocol != "replay" or config.shuffle_attributes):

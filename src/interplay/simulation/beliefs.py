@@ -40,8 +40,6 @@ _COMPLAINT = re.compile(
     r"(?:\b(?:that|this|it)|;)\s*(?:['’]?s|is|was)?\s*(?:not|isn['’]?t|wasn['’]?t)\b[^.,;!?]*", re.IGNORECASE
 )
 """Of an offer, whose title is a semicolon by then: "that's not a drama" asks for a drama."""
-_NOT_MINE = re.compile(r"[^.,;!?]*\b(?:is|are|ai)(?:n['’]?t| not) (?:really )?(?:my|for me|what i)\b", re.IGNORECASE)
-"""The negation comes after: "crime isn't my thing"."""
 _NEW_CLAUSE = re.compile(
     r"\bi (?:(?:still|do|really|also) )*(?:need|want|wanted|asked|was hoping|would|prefer|love|like|enjoy)\b"
     r"|\b(?:do|can|could|would) you\b",
@@ -154,10 +152,8 @@ def stances_of(index: FacetIndex, turn: Turn, before: Turn | None) -> Stances:
     text = _NEW_CLAUSE.sub(r"; \g<0>", text)
     heard = index.read(text, asked=asked)
     missed = {f for part in _COMPLAINT.findall(text) for f in index.read(part).dislikes}
-    unwanted = {f for part in _NOT_MINE.findall(text) for f in index.read(part).wants}
-    wants = [f for f in heard.wants if f not in unwanted] + [f for f in heard.dislikes if f in missed]
-    dislikes = [f for f in heard.dislikes if f not in missed] + [f for f in heard.wants if f in unwanted]
-    return Stances(tuple(wants), tuple(dislikes))
+    asked_for = tuple(f for f in heard.dislikes if f in missed)
+    return Stances(heard.wants + asked_for, tuple(f for f in heard.dislikes if f not in missed))
 
 
 def contradicts(item: Item, facet: Facet, *, wanted: bool = True) -> bool:
