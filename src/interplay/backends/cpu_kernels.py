@@ -150,17 +150,23 @@ def place(q, k, v, norm_q, norm_k, epsilon, cos, sin, keys, values, slot, positi
         slot: (num_tokens,) int64.
         position: (num_tokens,) int64.
     """
-    tokens, heads, _ = q.shape
+    tokens, heads, size = q.shape
+    # Rows go to and fro: a loop that writes what it reads is not vectorised.
+    row = np.empty(size, np.float32)
     for t in range(tokens):
         s, p = slot[t], position[t]
         for h in range(heads):
             if len(norm_q):
-                _normalise_row(q[t, h], norm_q, epsilon, q[t, h])
-            _rotate_row(q[t, h], cos[t], sin[t], q[t, h])
+                _normalise_row(q[t, h], norm_q, epsilon, row)
+            else:
+                row[:] = q[t, h]
+            _rotate_row(row, cos[t], sin[t], q[t, h])
         for h in range(k.shape[1]):
             if len(norm_k):
-                _normalise_row(k[t, h], norm_k, epsilon, k[t, h])
-            _rotate_row(k[t, h], cos[t], sin[t], k[t, h])
+                _normalise_row(k[t, h], norm_k, epsilon, row)
+            else:
+                row[:] = k[t, h]
+            _rotate_row(row, cos[t], sin[t], k[t, h])
             _keep(k[t, h], keys[s, h, p])
             _keep(v[t, h], values[s, h, p])
 
@@ -270,11 +276,22 @@ def _attend_run(first, stop, q, keys, values, slot, position, out, scale, window
             key = keys[s, head // group, start:end]
             value = values[s, head // group, start:end]
             scores = scratch[:seen]
-            for j in range(seen):
+            j = 0
+            while j + 4 <= seen:
+                s0, s1, s2, s3 = float32(0), float32(0), float32(0), float32(0)
+                for d in range(size):
+                    s0 += query[d] * _kept(key[j, d])
+                    s1 += query[d] * _kept(key[j + 1, d])
+                    s2 += query[d] * _kept(key[j + 2, d])
+                    s3 += query[d] * _kept(key[j + 3, d])
+                scores[j], scores[j + 1], scores[j + 2], scores[j + 3] = s0 * scale, s1 * scale, s2 * scale, s3 * scale
+                j += 4
+            while j < seen:
                 score = float32(0)
                 for d in range(size):
                     score += query[d] * _kept(key[j, d])
                 scores[j] = score * scale
+                j += 1
             if cap > 0:
                 for j in range(seen):
                     scores[j] = cap * math.tanh(scores[j] / cap)
