@@ -34,6 +34,7 @@ EVERYDAY_WORDS = frozenset(
 )
 
 
+@lru_cache(maxsize=100_000)
 def split_year(title: str) -> tuple[str, int | None]:
     """Split a trailing year off a title.
 
@@ -42,6 +43,10 @@ def split_year(title: str) -> tuple[str, int | None]:
     >>> split_year("2001: A Space Odyssey")
     ('2001: A Space Odyssey', None)
     """
+    return _split_year(title)
+
+
+def _split_year(title: str) -> tuple[str, int | None]:
     match = _YEAR.search(title) if title.rstrip().endswith(")") else None
     if match is None:
         return " ".join(title.split()), None
@@ -58,7 +63,7 @@ def title_key(title: str) -> str:
     >>> title_key("Matrix, The (1999)") == title_key("the  matrix")
     True
     """
-    name = split_year(title)[0]
+    name = _split_year(title)[0]
     moved = _ARTICLE_AT_END.match(name) if "," in name else None
     if moved:
         name = f"{moved.group(2)} {moved.group(1)}"

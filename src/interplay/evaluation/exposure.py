@@ -76,8 +76,10 @@ class Naming:
 
     def shown(self, cluster: str, turn: Turn, before: Iterable[str]) -> Shown:
         """What a turn recommends, given what was named before (see `_Named.key`)."""
-        named = self.of(turn)
-        seen = set(before)
+        return self.shown_of(cluster, self.of(turn), set(before))
+
+    def shown_of(self, cluster: str, named: Sequence[_Named], seen: Set[str]) -> Shown:
+        """What is recommended by a turn that names these titles (see `of`)."""
         return Shown(
             cluster,
             tuple(self._row[n.item.id] for n in named if n.item is not None),
@@ -105,9 +107,12 @@ def shown_in_dialogues(dialogues: Iterable[Dialogue], catalog: Catalog) -> list[
         before: set[str] = set()
         shown = []
         for turn in dialogue.turns:
-            if turn.role is Role.RECOMMENDER and turn.items:
-                shown.append(naming.shown(dialogue.scenario_key, turn, before))
-            before |= naming.keys([turn])
+            if not turn.items:
+                continue
+            named = naming.of(turn)
+            if turn.role is Role.RECOMMENDER:
+                shown.append(naming.shown_of(dialogue.scenario_key, named, before))
+            before.update(n.key for n in named)
         found.append(((dialogue.scenario_key, dialogue.sample), shown))
     return [one for _, shown in sorted(found, key=lambda pair: pair[0]) for one in shown]
 
@@ -212,8 +217,18 @@ def exposure_values(prefix: str, shown: Sequence[Shown], popularity: Ints | None
     if popularity is not None:
         counts = [len(one.items) for one in shown]
         for name, each in (("popularity_rank", popularity_ranks(popularity)), ("novelty", self_information(popularity))):
-            out[name] = values_by_scenario(keys, [float(each[list(one.items)].sum()) for one in shown], counts)
+            out[name] = values_by_scenario(keys, _sums(each, [one.items for one in shown]), counts)
     return {prefix + name: values for name, values in out.items()}
+
+
+def _sums(each: NDArray[np.float64], rows: Sequence[tuple[int, ...]]) -> list[float]:
+    """The sum of `each` over every tuple of its rows; tuples of one length are added up together."""
+    lengths = np.fromiter(map(len, rows), np.intp, len(rows))
+    out = np.zeros(len(rows))
+    for length in np.unique(lengths).tolist():
+        places = np.flatnonzero(lengths == length)
+        out[places] = each[np.array([rows[n] for n in places.tolist()], np.intp)].sum(axis=1)
+    return out.tolist()
 
 
 def gold_rank_rows(

@@ -5,6 +5,7 @@ turns where the count is a scenario's turns. Two Runs on the same scenarios are 
 """
 
 from collections.abc import Iterable, Mapping, Sequence
+from itertools import repeat
 from typing import NamedTuple
 
 from interplay.errors import RunError
@@ -48,12 +49,13 @@ def values_by_scenario(
     >>> values_by_scenario(["a", "b", "a"], [1.0, 0.0, 0.0])
     {'a': Value(total=1.0, units=2), 'b': Value(total=0.0, units=1)}
     """
-    out: dict[str, Value] = {}
-    ones = [1] * len(scenario_keys) if counts is None else counts
+    sums: dict[str, float] = {}
+    units: dict[str, int] = {}
+    ones = repeat(1, len(scenario_keys)) if counts is None else counts
     for key, total, count in zip(scenario_keys, totals, ones, strict=True):
-        before = out.get(key, Value(0.0, 0))
-        out[key] = Value(before.total + total, before.units + count)
-    return out
+        sums[key] = sums.get(key, 0.0) + total
+        units[key] = units.get(key, 0) + count
+    return dict(zip(sums, map(Value, sums.values(), units.values()), strict=True))
 
 
 def write_values(run: Run, values: Values) -> None:

@@ -118,8 +118,15 @@ def estimate_ratio(
     def ratio(top: Floats, bottom: Floats, axis: int = -1) -> Floats:
         return np.asarray(top.sum(axis=axis) / bottom.sum(axis=axis))
 
-    grouped = _ratio_interval_by_pairs(numerators, denominators, rng) if len(numerators) >= MANY_CLUSTERS else None
-    low, high = grouped or cluster_interval([numerators, [float(d) for d in denominators]], ratio, rng) or (None, None)
+    def mean(top: Floats, axis: int = -1) -> Floats:
+        return np.asarray(top.sum(axis=axis) / float(units))
+
+    found = _ratio_interval_by_pairs(numerators, denominators, rng) if len(numerators) >= MANY_CLUSTERS else None
+    if found is None and min(denominators) == max(denominators):
+        found = cluster_interval([numerators], mean, rng)  # whichever clusters are drawn, they hold equally many units
+    elif found is None:
+        found = cluster_interval([numerators, [float(d) for d in denominators]], ratio, rng)
+    low, high = found or (None, None)
     return Estimate(sum(numerators) / units, low, high, units, num_skipped)
 
 
