@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from interplay import config as configs
-from interplay.config import EvaluateConfig, ReportConfig, SimulateConfig, TrainConfig, parse_config, to_toml
+from interplay.config import EvaluateConfig, OptimizeConfig, ReportConfig, SimulateConfig, TrainConfig, parse_config, to_toml
 from interplay.errors import ConfigError
 
 BASE = ["user", "--data", "d", "--out", "o"]
@@ -118,7 +118,12 @@ def test_help_shows_the_field_docstrings(capsys):
 
 @pytest.mark.parametrize("recipe", sorted(Path("recipes").glob("*.toml")), ids=lambda p: p.name)
 def test_every_recipe_parses(recipe):
-    assert parse("user", "--data", "d", "--out", "o", "--config", str(recipe)).learning_rate > 0
+    given = ["--data", "d", "--out", "o", "--config", str(recipe)]
+    if "algorithm" in tomllib.loads(recipe.read_text()):
+        made = parse("--recommender", "r", "--users", "a", "--held-out", "b", "c", *given, cls=OptimizeConfig)
+        assert made.learning_rate > 0
+    else:
+        assert parse("user", *given).learning_rate > 0
 
 
 def test_models_are_constrained_unless_told_otherwise() -> None:

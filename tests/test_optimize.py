@@ -1,6 +1,7 @@
 """Optimising a recommender: what is recorded, whose tokens are learned from, exact log-probabilities, resume, bad input."""
 
 import asyncio
+import random
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,25 +12,29 @@ import torch
 from interplay.backends.local import LocalBackend
 from interplay.cli import main
 from interplay.cli.optimize import require_held_out
-from interplay.config import OptimizeConfig, RewardSpec, RewardWeights, Sampling, TinyConfig, TrainConfig
+from interplay.config import OptimizeConfig, RewardSpec, RewardWeights, Sampling, TinyConfig, TraceSettings, TrainConfig
 from interplay.constraints import Allowed
 from interplay.corpora.corpus import Corpus, Counts
 from interplay.errors import ConfigError, InterplayError
+from interplay.formats.tags import title_tags
+from interplay.items.ranker import ItemRanker, TrainingLog
 from interplay.simulation.batch import Plan
-from interplay.simulation.checkpoint import load_agent, read_card
+from interplay.simulation.checkpoint import load_agent, load_form, read_card
 from interplay.simulation.dialogue import Limits
 from interplay.simulation.stubs import StubUser
 from interplay.store import read_json_lines
 from interplay.training import policy_gradient, sft
 from interplay.training.advantages import segment_loss
-from interplay.training.credit import give_credit
+from interplay.training.credit import give_credit, list_advantages, list_places
 from interplay.training.log_probs import log_probs
 from interplay.training.policy_gradient import Environment, Measured, optimise, require_exact
 from interplay.training.rewards.futures import multiturn_aware
-from interplay.training.rewards.scoring import Rewards
+from interplay.training.rewards.rollouts import Answer, Rollout
+from interplay.training.rewards.scoring import Rewards, Scored
 from interplay.training.rollouts import Recorder, Row, Sample, Spoken, choices, roll_out, rows_of, sample_futures
 from interplay.types import Ending, Role, Split
-from makers import CATALOG, TALK, dialogue, scenario
+from makers import CATALOG, MOVIE, TALK, dialogue, scenario
+from test_reasoning import FILM_CATALOG, begin, talk
 
 SHAPE = TinyConfig(layers=1, width=64, vocab_size=320, context=512)
 WARM = Sampling(temperature=0.7, max_new_tokens=24)
@@ -251,8 +256,6 @@ def test_another_word_of_the_user_changes_no_loss_but_through_what_the_policy_re
 
 def scored_by(spoken, values) -> tuple:
     """Rewards whose totals are the given ones, all paid at the last turn."""
-    from interplay.training.rewards.scoring import Scored
-
     _, groups, *_ = spoken
     scored = [
         [Scored({}, {}, (None,) * (len(one.dialogue.turns) // 2 - 1) + (value,)) for one, value in zip(group, own, strict=True)]
@@ -498,6 +501,99 @@ def test_a_recommender_that_says_nothing_readable_is_one_line(data, trained, tmp
         optimise(asked, environment(data))
 
 
+# ---- reasoning and ranked lists --------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def reasoned(tmp_path_factory) -> Path:
+    """A data directory, a ranker and a recommender that reasons, from two steps of training."""
+    folder = tmp_path_factory.mktemp("reasoned")
+    rng = random.Random(0)
+    talks = [talk(rng) for _ in range(8)]
+    starts = [
+        begin(n, Split.TEST if n % 4 == 3 else Split.TRAIN, FILM_CATALOG[t[4].items[0].item_id]) for n, t in enumerate(talks)
+    ]
+    corpus = Corpus("made", [dialogue(s, t) for s, t in zip(starts, talks, strict=True)], starts, FILM_CATALOG, Counts(8, 8))
+    corpus.write(folder / "data")
+    logs = [TrainingLog(log, None) for _, log in corpus.pairs(Split.TRAIN)]
+    (folder / "ranker").mkdir()
+    ItemRanker.fit(FILM_CATALOG, logs, epochs=1).write(folder / "ranker")
+    sft.train(
+        TrainConfig(
+            role="recommender",
+            data=[folder / "data"],
+            out=folder / "model",
+            knowledge=f"ranker:{folder / 'ranker'}",
+            num_candidates=5,
+            reasoning=True,
+            trace=TraceSettings(list_length=3, attributes=["genre"]),
+            max_steps=2,
+            max_length=700,
+            tiny=TinyConfig(layers=1, width=32, vocab_size=400, context=1024),
+        )
+    )
+    return folder
+
+
+@pytest.mark.parametrize("credit", ["places", "shaped"])
+def test_the_tokens_of_a_place_of_a_list_get_its_advantage_and_others_their_turn_s(reasoned, data, trained, credit) -> None:
+    form = load_form(reasoned / "model", read_card(reasoned / "model"))
+    tag = form.tag_id
+    opening, closing = (tag(name) for name in title_tags(MOVIE))
+    word = form.encode_text("film")[0]
+    said = (tag("<ranking>"), tag("<candidate-2>"), opening, word, word, closing, tag("</reasoning>"), word)
+    places, ends = list_places(form, said)
+    assert places.tolist() == [-1, 0, 1, 1, 1, 1, -1, -1]
+    assert np.flatnonzero(ends).tolist() == [6]
+    (row,) = rows_of([sample([1], said)])
+    starts = [scenario()]
+    groups = [[Spoken(dialogue(starts[0], TALK[:2], sample=n), (row,)) for n in range(2)]]
+    scored = [[Scored({}, {}, (value,)) for value in (1.0, 0.0)]]
+    lists = [[np.array([[0.5, -0.25, 0.125]]), np.zeros((1, 3))]]
+    asked = config(data, trained, Path("o"), algorithm="rank", constrained=credit == "places")
+    first = give_credit(asked, groups, scored, lists=lists, form=form).lessons[0]
+    paid = first.advantages[first.segments].tolist()
+    end = 1.0 if credit == "places" else -0.1  # two places where three are wanted
+    assert paid == [1.0, 0.5, -0.25, -0.25, -0.25, -0.25, end, 1.0]
+    assert first.segments.tolist() == [0, 1, 2, 2, 2, 2, 6, 7]
+
+
+def test_lists_of_one_turn_are_compared_place_by_place(reasoned) -> None:
+    start = begin(0, Split.TRAIN, FILM_CATALOG["f1"])
+    talks = [dialogue(start, TALK[:2], sample=n) for n in range(2)]
+    lists = (("Film 1 (1991)", "Film 2 (1992)"), ("Film 2 (1992)", "Film 1 (1991)"))
+    group = [Rollout(start, t, FILM_CATALOG, answers=(Answer(ranking=own),)) for t, own in zip(talks, lists, strict=True)]
+    found, num_flat = list_advantages([group], 3)
+    first, second = (own[0] for own in found[0])
+    assert num_flat == 1
+    np.testing.assert_allclose(first, -second)
+    assert first[0] > 0 > first[1]
+    assert first[2] == 0
+
+
+def test_rank_trains_a_recommender_that_reasons_by_its_lists(reasoned, tmp_path) -> None:
+    start = config(reasoned / "data", reasoned / "model", tmp_path / "o")
+    asked = start.model_copy(
+        update={
+            "algorithm": "rank",
+            "steps": 2,
+            "warmup_steps": 0,
+            "sampling": Sampling(temperature=1.0, max_new_tokens=80),
+            "rewards": RewardSpec(list_length=3, weights=RewardWeights(format=1, recommend=1, preference=1)),
+        }
+    )
+    corpus = Corpus.read(reasoned / "data")
+    starts = [s for s in corpus.scenarios if s.split is Split.TRAIN]
+    optimise(asked, environment(reasoned / "data", asked.rewards, scenarios=starts, catalog=FILM_CATALOG))
+    first, second = lines(tmp_path / "o" / "logs" / "steps.jsonl")
+    assert first["format_valid"] == 1
+    assert first["terms"]["recommend"]["n"] > 0
+    assert first["terms"]["preference"]["n"] > 0
+    assert first["sampler_gap"] < 1e-4
+    assert second["kl"] > 0
+    assert read_card(tmp_path / "o").reasoning
+
+
 # ---- bad input -------------------------------------------------------------------------------------------------------
 
 
@@ -519,7 +615,19 @@ def test_simulators_that_prove_nothing_are_refused(data, trained, tmp_path, opti
 )
 def test_sampling_that_bends_the_policy_s_distribution_is_refused(data, trained, tmp_path, sampling) -> None:
     with pytest.raises(ConfigError, match="would draw from another distribution than the one that is trained"):
-        require_exact(config(data, trained, tmp_path, sampling=sampling), NUM)
+        require_exact(config(data, trained, tmp_path, sampling=sampling), NUM, read_card(trained))
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"algorithm": "rank"}, "places of a ranked list, and .* writes none"),
+        ({"algorithm": "grpo", "num_futures": 2}, "--num-futures is credit per turn"),
+    ],
+)
+def test_credit_that_the_policy_can_t_have_is_refused(data, trained, tmp_path, options, message) -> None:
+    with pytest.raises(ConfigError, match=message):
+        require_exact(config(data, trained, tmp_path, **options), NUM, read_card(trained))
 
 
 def test_a_round_that_takes_more_scenarios_than_there_are_is_one_line(data, trained, tmp_path, capsys) -> None:

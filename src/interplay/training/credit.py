@@ -7,12 +7,25 @@ import numpy as np
 from numpy.typing import NDArray
 
 from interplay.config import OptimizeConfig
-from interplay.training.advantages import best_of_n, group_advantages, preference_pairs, reward_array, turn_advantages
+from interplay.formats.tags import BECAUSE, RANKING, REASONING_CLOSE, title_tags
+from interplay.formats.tokens import TokenFormat
+from interplay.training.advantages import (
+    best_of_n,
+    group_advantages,
+    preference_pairs,
+    rank_advantages,
+    reward_array,
+    turn_advantages,
+    with_list_shaping,
+)
+from interplay.training.rewards.rollouts import Rollout
 from interplay.training.rewards.scoring import Scored
+from interplay.training.rewards.terms import list_relevance
 from interplay.training.rollouts import Row, Spoken
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
+Flags = NDArray[np.bool_]
 
 
 @dataclass(slots=True)
@@ -49,11 +62,68 @@ class Lessons:
     """For turn: turns that no other conversation of the group got to."""
 
 
+def list_places(form: TokenFormat, ids: Sequence[int]) -> tuple[Ints, Flags]:
+    """Of which place of a ranked list each token is, from 0, -1 for tokens of none; and which tokens end a list.
+
+    Both of shape (len(ids),). A place is the number of a candidate, one token, or a title written out with its tags.
+    """
+    ranking, ends = form.tag_id(RANKING), {form.tag_id(BECAUSE), form.tag_id(REASONING_CLOSE)}
+    opening, closing = map(form.tag_id, title_tags(form.domain))
+    out, is_end = np.full(len(ids), -1), np.zeros(len(ids), dtype=bool)
+    place, is_list, is_title = -1, False, False
+    for at, index in enumerate(ids):
+        if index == ranking:
+            place, is_list = -1, True
+        elif index in ends:
+            is_end[at], is_list = is_list, False
+        elif is_list:
+            place += not is_title
+            is_title = index != closing and (is_title or index == opening)
+            out[at] = place
+    return out, is_end
+
+
+def list_advantages(groups: Sequence[Sequence[Rollout]], list_length: int) -> tuple[list[list[Floats]], int]:
+    """Rank-GRPO (arXiv 2510.20150) turn by turn: each place against the same place of the group's lists of that turn.
+
+    The paper has one list per conversation; here each turn of the policy has one, and a turn is compared among the
+    conversations that got to it. A title named before in the conversation pays nothing.
+
+    Args:
+        groups: of each scenario, its conversations.
+        list_length: places.
+
+    Returns:
+        Of each conversation an array (num_turns, list_length), 0 where there is nothing to compare; and how many groups of
+        places (scenario, turn, place) are flat.
+    """
+    out: list[list[Floats]] = []
+    num_flat = 0
+    for group in groups:
+        longest = max((len(rollout.steps) for rollout in group), default=0)
+        rewards = np.full((longest, len(group), list_length), np.nan)
+        for column, rollout in enumerate(group):
+            if rollout.is_faulty:
+                continue
+            for turn, step in enumerate(rollout.steps):
+                seen = [title for before in rollout.before(step) for title in before.titles]
+                ranking = None if step.answer is None else step.answer.ranking
+                rewards[turn, column] = list_relevance(
+                    ranking, rollout.scenario.targets, rollout.catalog, seen, num_ranks=list_length
+                )
+        found = rank_advantages(rewards)
+        num_flat += found.num_flat
+        out.append([found.values[: len(rollout.steps), column] for column, rollout in enumerate(group)])
+    return out, num_flat
+
+
 def give_credit(
     config: OptimizeConfig,
     groups: Sequence[Sequence[Spoken]],
     scored: Sequence[Sequence[Scored]],
     outlooks: Sequence[Sequence[Sequence[float | None]]] | None = None,
+    lists: Sequence[Sequence[Floats]] | None = None,
+    form: TokenFormat | None = None,
 ) -> Lessons:
     """What each choice of each conversation gets.
 
@@ -62,17 +132,20 @@ def give_credit(
         groups: of each scenario, its conversations.
         scored: their rewards.
         outlooks: of each conversation, a multi-turn-aware reward per turn of the policy, in place of what really followed.
+        lists: for rank: see `list_advantages`.
+        form: for rank: tells the tokens of a list.
 
     Every choice is a segment of its own with the advantage of its conversation (grpo, best-of-n) or turn (turn); in
     best-of-n that advantage is 1 for the conversations learned from and 0 for the others, whose gradient is that of their
-    log-likelihood.
+    log-likelihood. With rank, the tokens of one place of a list are one segment, with that place's advantage, and every
+    other choice is one of its own, with its turn's.
     """
     totals = reward_array([[one.total for one in group] for group in scored])
     if config.algorithm == "dpo":
         return _pairs(config, groups, totals)
     num_close = num_alone = 0
     values: list[list[Floats]]
-    if config.algorithm == "turn":
+    if config.algorithm in ("turn", "rank"):
         if outlooks is not None:
             rewards = [
                 [None if one.total is None else list(outlook) for one, outlook in zip(group, own, strict=True)]
@@ -88,8 +161,8 @@ def give_credit(
         if config.algorithm == "best-of-n":
             selected = best_of_n(totals, num=config.num_best, at_least=config.at_least)
             weights = np.zeros_like(totals)
-            for row, columns in enumerate(selected.columns):
-                weights[row, list(columns)] = 1.0
+            for place, columns in enumerate(selected.columns):
+                weights[place, list(columns)] = 1.0
             num_flat, num_missing, num_close = 0, int(np.isnan(totals).sum()), selected.num_below
         else:
             grouped = group_advantages(totals)
@@ -98,16 +171,33 @@ def give_credit(
             [np.full(len(one.steps), weight) for one, weight in zip(group, own, strict=True)]
             for group, own in zip(scored, weights, strict=True)
         ]
-    lessons = [
-        Lesson(row, np.arange(len(row.turns)), turns[row.turns], spoken.dialogue.key)
-        for group, own, rewards_of in zip(groups, values, scored, strict=True)
-        for spoken, turns, one in zip(group, own, rewards_of, strict=True)
-        if one.total is not None
-        for row in spoken.rows
-    ]
+    lessons = []
+    for number, (group, own, rewards_of) in enumerate(zip(groups, values, scored, strict=True)):
+        for column, (spoken, turns, one) in enumerate(zip(group, own, rewards_of, strict=True)):
+            if one.total is None:
+                continue
+            for row in spoken.rows:
+                lesson = Lesson(row, np.arange(len(row.turns)), turns[row.turns], spoken.dialogue.key)
+                if lists is not None and form is not None:
+                    places, is_end = list_places(form, row.ids)
+                    shaped = is_end[row.places] & (not config.constrained)  # a constrained list has its length by force
+                    _take_places(lesson, places[row.places], shaped, lists[number][column])
+                lessons.append(lesson)
     if not config.kl_weight:
         lessons = [lesson for lesson in lessons if lesson.advantages.any()]
     return Lessons(lessons, [], num_flat, num_missing, num_close, num_alone)
+
+
+def _take_places(lesson: Lesson, places: Ints, ends: Flags, advantages: Floats) -> None:
+    """Make one segment of the tokens of each place of each list, and pay for the list's length where `ends` are given."""
+    turns = lesson.row.turns
+    for turn in np.unique(turns[(places >= 0) | ends]):
+        at = np.flatnonzero((turns == turn) & ((places >= 0) | ends))
+        segments, paid = with_list_shaping(places[None, at], ends[None, at], advantages[None, turn])
+        for segment in np.unique(segments[0]):
+            tokens = at[segments[0] == segment]
+            lesson.segments[tokens] = tokens[0]
+            lesson.advantages[tokens] = paid[0, segment]
 
 
 def _pairs(config: OptimizeConfig, groups: Sequence[Sequence[Spoken]], totals: Floats) -> Lessons:

@@ -36,6 +36,7 @@ import torch
 os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
 os.environ.setdefault("DO_NOT_TRACK", "1")
 
+from accelerate import PartialState  # type: ignore[import-untyped]  # no stubs
 from accelerate.utils import gather_object  # type: ignore[import-untyped]  # no stubs
 from datasets import Dataset
 from transformers import AutoModelForCausalLM, TrainerCallback
@@ -53,13 +54,13 @@ from interplay.simulation.checkpoint import CARD, CheckpointCard, load_agent, lo
 from interplay.simulation.dialogue import Limits
 from interplay.simulation.model_agents import TokenAgent
 from interplay.simulation.specs import slots_of
-from interplay.store import Run, cut_torn_line, read_json_lines, write_lines, write_records
+from interplay.store import Run, cut_torn_line, read_json, read_json_lines, write_lines, write_records
 from interplay.training.advantages import segment_loss
-from interplay.training.credit import Lesson, Lessons, give_credit
+from interplay.training.credit import Lesson, Lessons, give_credit, list_advantages
 from interplay.training.log_probs import log_probs
 from interplay.training.monitor import Monitor, behaviour
 from interplay.training.rewards.futures import multiturn_aware
-from interplay.training.rewards.rollouts import Rollout
+from interplay.training.rewards.rollouts import Rollout, answers_of
 from interplay.training.rewards.scoring import Rewards, Scored, summarise
 from interplay.training.rollouts import Recorder, Row, Spoken, roll_out, sample_futures
 from interplay.types import Alarm, Catalog, Check, Dialogue, Role, Scenario, derive_seed
@@ -116,12 +117,26 @@ OnProgress = Callable[[int, int, Mapping[str, Any]], None]
 """Called with (rounds done, rounds in all, the latest line of the log)."""
 
 
-def require_exact(config: OptimizeConfig, num_scenarios: int) -> None:
+def require_exact(config: OptimizeConfig, num_scenarios: int, card: CheckpointCard) -> None:
     """Make sure that what is asked for can be trained.
 
     Raises:
-        ConfigError: the sampling bends the policy's distribution, or scenarios are too few.
+        ConfigError: the sampling bends the policy's distribution, the algorithm wants lists and the policy writes none, or
+            futures are asked of an algorithm that has no turns.
+        DataError: scenarios are too few.
     """
+    if config.algorithm == "rank" and not card.reasoning:
+        raise ConfigError(
+            f"--algorithm rank gives credit to the places of a ranked list, and {config.recommender} writes none; train one "
+            "with interplay train recommender --reasoning, or choose --algorithm turn"
+        )
+    if card.reasoning and config.rewards.list_length != card.list_length and config.rewards.weights.format:
+        raise ConfigError(
+            f"{config.recommender} writes lists of {card.list_length} titles, and rewards.list_length is "
+            f"{config.rewards.list_length}: no answer would keep the form; pass --rewards.list-length {card.list_length}"
+        )
+    if config.num_futures and config.algorithm not in ("turn", "rank"):
+        raise ConfigError(f"--num-futures is credit per turn, which --algorithm {config.algorithm} does not give")
     sampling = config.sampling
     bent = [
         name
@@ -157,23 +172,16 @@ def optimise(config: OptimizeConfig, environment: Environment, *, on_progress: O
         InterplayError: the loss is no number, or no answer of the policy could be read; the last checkpoint is kept.
         KeyboardInterrupt: interrupted; the round under way was finished and saved, and `--resume` goes on from there.
     """
-    require_exact(config, len(environment.scenarios))
     card = require_role(config.recommender, Role.RECOMMENDER)
-    record = config.record() | {"verb": "optimize", **environment.record, "package_version": __version__}
-    for name in ("concurrency", "memory_gib"):
-        record.pop(name)
-    run = (
-        OptimizeRun.resume(config.out, record)
-        if config.resume
-        else OptimizeRun.create(config.out, record, overwrite=config.overwrite)
-    )
+    require_exact(config, len(environment.scenarios), card)
+    state = PartialState(cpu=not torch.cuda.is_available()) if num_processes() > 1 else None
+    if state is None or state.is_main_process:
+        _begin(config, environment)
+    if state is not None:
+        state.wait_for_everyone()
     if config.resume and (config.out / CARD).is_file():
-        return _summary(run.path, config)
-    (run.path / "logs").mkdir(exist_ok=True)
-    checkpoint = _last_checkpoint(run.path / CHECKPOINTS) if config.resume else None
-    done = 0 if checkpoint is None else int(json.loads((Path(checkpoint) / "trainer_state.json").read_text())["global_step"])
-    for path in (run.path / STEPS, run.path / CHECKS, run.path / ALARMS):
-        _keep_until(path, done // config.iterations if checkpoint else -1)
+        return _summary(config)
+    checkpoint = _last_checkpoint(config.out / CHECKPOINTS)
 
     tokenizer = load_tokenizer(config.recommender)
     trainer = PolicyTrainer(config, environment, card, _load(config), tokenizer)
@@ -191,11 +199,40 @@ def optimise(config: OptimizeConfig, environment: Environment, *, on_progress: O
         raise KeyboardInterrupt
     if trainer.is_world_process_zero():
         _save(config, trainer, tokenizer, card)
-    return _summary(run.path, config)
+    return _summary(config)
 
 
-def _summary(path: Path, config: OptimizeConfig) -> dict[str, Any]:
-    lines = [line for _, line in read_json_lines(path / STEPS)]
+def num_processes() -> int:
+    """Processes that train together, as accelerate and torchrun say."""
+    return int(os.environ.get("WORLD_SIZE", "1"))
+
+
+def _begin(config: OptimizeConfig, environment: Environment) -> None:
+    """Make the output, or, with --resume, take back what was logged after the latest checkpoint.
+
+    Raises:
+        RunError: see `Run.create` and `Run.resume`.
+    """
+    record = config.record() | {"verb": "optimize", **environment.record, "package_version": __version__}
+    for name in ("concurrency", "memory_gib"):
+        record.pop(name)
+    if not config.resume:
+        OptimizeRun.create(config.out, record, overwrite=config.overwrite)
+    else:
+        OptimizeRun.resume(config.out, record)
+        if (config.out / CARD).is_file():
+            return
+        checkpoint = _last_checkpoint(config.out / CHECKPOINTS)
+        done = -1
+        if checkpoint is not None:
+            done = int(read_json(Path(checkpoint) / "trainer_state.json")["global_step"]) // config.iterations
+        for path in (STEPS, CHECKS, Path(ALARMS)):
+            _keep_until(config.out / path, done)
+    (config.out / "logs").mkdir(exist_ok=True)
+
+
+def _summary(config: OptimizeConfig) -> dict[str, Any]:
+    lines = _logged(config.out / STEPS)
     return {
         "rounds": len(lines),
         "conversations": sum(line["num_conversations"] for line in lines),
@@ -329,10 +366,10 @@ class PolicyTrainer(GRPOTrainer):
     ) -> None:
         self.config = config
         self.environment = environment
-        num_processes = int(os.environ.get("WORLD_SIZE", "1"))
-        if config.scenarios_per_step % num_processes:
+        sharing = num_processes()
+        if config.scenarios_per_step % sharing:
             raise ConfigError(
-                f"{config.scenarios_per_step} scenarios per step can't be shared by {num_processes} processes; "
+                f"{config.scenarios_per_step} scenarios per step can't be shared by {sharing} processes; "
                 "choose a multiple with --scenarios-per-step"
             )
         on_gpu = torch.cuda.is_available()
@@ -343,7 +380,7 @@ class PolicyTrainer(GRPOTrainer):
                 output_dir=str(config.out / CHECKPOINTS),
                 num_generations=config.group_size,
                 num_iterations=config.iterations,
-                per_device_train_batch_size=config.scenarios_per_step // num_processes * config.group_size,
+                per_device_train_batch_size=config.scenarios_per_step // sharing * config.group_size,
                 steps_per_generation=1,
                 gradient_accumulation_steps=1,
                 shuffle_dataset=False,
@@ -457,7 +494,7 @@ class PolicyTrainer(GRPOTrainer):
         ]
         scored = [[environment.rewards(rollout) for rollout in group] for group in rollouts]
         outlooks = None
-        if config.num_futures and config.algorithm == "turn":
+        if config.num_futures:
             outlooks = self._runner.run(self._outlooks(scenarios, groups, scored, plan))
         torch.set_num_threads(self._threads)  # the engine's threads change it
         self._began_training = time.monotonic()
@@ -476,7 +513,10 @@ class PolicyTrainer(GRPOTrainer):
             "num_conversations": len(told),
         }
         self._require_something(number, told)
-        found = give_credit(config, groups, scored, outlooks)
+        lists = None
+        if config.algorithm == "rank":
+            lists, self._line["num_flat_places"] = list_advantages(rollouts, self.card.list_length)
+        found = give_credit(config, groups, scored, outlooks, lists, self.agent.form)
         self._line |= {
             "num_flat": sum(gather_object([found.num_flat])) if self.accelerator.num_processes > 1 else found.num_flat,
             "num_close": found.num_close,
@@ -489,7 +529,8 @@ class PolicyTrainer(GRPOTrainer):
         return found
 
     def _rollout(self, scenario: Scenario, dialogue: Dialogue) -> Rollout:
-        return Rollout(scenario, dialogue, self.environment.catalog, max_turns=self.config.max_turns)
+        answers = answers_of(dialogue) if self.card.reasoning else None
+        return Rollout(scenario, dialogue, self.environment.catalog, answers=answers, max_turns=self.config.max_turns)
 
     async def _outlooks(
         self, scenarios: Sequence[Scenario], groups: Sequence[Sequence[Spoken]], scored: Sequence[Sequence[Scored]], plan: Plan
@@ -597,7 +638,8 @@ class PolicyTrainer(GRPOTrainer):
         total = torch.zeros((), device=self.accelerator.device)
         if not parts and self.accelerator.num_processes > 1:
             # The other processes wait for this one's gradients.
-            self.accelerator.backward(sum(p.sum() for p in model.parameters() if p.requires_grad) * 0.0)
+            nothing = torch.full((1, 1), self._padding, device=self.accelerator.device)
+            self.accelerator.backward(model(input_ids=nothing, use_cache=False).logits.sum() * 0.0)
         for index, part in enumerate(parts):
             is_last = index + 1 == len(parts)
             with nullcontext() if is_last else self.accelerator.no_sync(model), self.compute_loss_context_manager():
