@@ -38,7 +38,7 @@ from interplay.metrics.discriminators import (
     discriminate_by_words,
     telling_ngrams,
 )
-from interplay.metrics.diversity import distinct_share, mtld, self_bleu
+from interplay.metrics.diversity import distinct_share, mtld
 from interplay.metrics.fingerprint import FEATURES, Fingerprints, Floats, fingerprint
 from interplay.metrics.similarity import (
     FeatureComparison,
@@ -53,7 +53,7 @@ from interplay.metrics.similarity import (
     repeated_halves,
     split_halves,
 )
-from interplay.metrics.text import estimate_dist_n, words
+from interplay.metrics.text import estimate_dist_n, self_bleu, words
 from interplay.types import Role, ScoreRow, content_hash
 
 FEW = 30
@@ -98,7 +98,7 @@ DEFINITIONS: dict[str, str] = {
     "realism.dist_3": "distinct / all 3-grams",
     "realism.dist_4": "distinct / all 4-grams",
     "realism.mtld": "measure of textual lexical diversity: words per factor",
-    "realism.self_bleu": "BLEU of a turn against all others, equally many turns of each side (lower is more varied)",
+    "realism.self_bleu": "mean BLEU-4 of a turn with all others as references, equally many of each side (lower is more varied)",
     "realism.distinct_openings": "distinct / all first turns, equally many of each side",
 }
 """Every metric of this protocol in one line, in the order of tables."""
@@ -405,7 +405,9 @@ def _alone(side: Side, equal: tuple[int, int, int], pool: frozenset[str], rng: n
     out["realism.mtld"] = Estimate(value, low, high, limit)
     turns = [t for own in side.turns for t in own]
     some = [turns[i] for i in rng.choice(len(turns), num_turns, replace=False).tolist()]
-    out["realism.self_bleu"] = Estimate(self_bleu(some), None, None, num_turns)
+    scores = [score for score in self_bleu(some) if score is not None]
+    mean = sum(scores) / len(scores) if scores else None
+    out["realism.self_bleu"] = Estimate(mean, None, None, len(scores), num_turns - len(scores))
     first = [side.turns[i][0] for i in rng.choice(len(side), num_openings, replace=False).tolist()]
     out["realism.distinct_openings"] = Estimate(distinct_share(first), None, None, num_openings)
     return out
