@@ -53,7 +53,7 @@ def test_training_held_out_people_and_gap_stand_side_by_side(outputs, page: Path
         ("gap", "gap"),
     ]
     html = page.read_text(encoding="utf-8")
-    for words in ("trained on", "held out", "logs of people", "training less held-out", "simulation.success_rate"):
+    for words in ("trained on", "held out", "logs of people", "training less held-out", "simulation.success_<wbr>rate"):
         assert words in html
 
 
@@ -73,7 +73,13 @@ def test_over_seeds_the_interval_is_students() -> None:
     assert found.value == pytest.approx(0.2)
     assert found.high - found.value == pytest.approx(4.302653 * 0.1 / 3**0.5)
     assert found.n == 150
+    assert over_seeds([Estimate(0.9, None, None, 5), Estimate(1.0, None, None, 5)], share=True).high == 1.0
     assert over_seeds([Estimate(0.1, None, None, 5), Estimate(None, None, None, 0)]).value is None
+
+
+def test_seeds_that_agree_are_no_surer_than_their_conversations() -> None:
+    found = over_seeds([Estimate(0.5, 0.4, 0.6, 50)] * 4)
+    assert (found.low, found.high) == (pytest.approx(0.45), pytest.approx(0.55))
 
 
 def test_every_check_and_the_table_are_written_as_files(page: Path) -> None:

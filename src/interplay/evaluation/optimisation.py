@@ -22,6 +22,8 @@ MARKER = "optimize.json"
 BEFORE, AFTER = "before.jsonl", "after.jsonl"
 MIN_HELD_OUT = 2
 GAP = "gap"
+SHARES = ("success", "accept", "satisfaction", "recall", "rate")
+"""A metric with one of these in its name lies in [0, 1]."""
 _OF_A_SEED = ("seed", "out", "config", "resume", "overwrite", CODE_VERSIONS)
 """What may differ between the seeds of one experiment."""
 
@@ -191,7 +193,8 @@ def proof_table(found: Sequence[Optimisation]) -> ProofTable:
         for column in columns:
             pairs = [_ends(one, metric, column, last) for one in found]
             if all(before.value is not None and after.value is not None for before, after in pairs):
-                before, after = over_seeds([b for b, _ in pairs]), over_seeds([a for _, a in pairs])
+                share = is_share(metric) and column.kind != GAP
+                before, after = (over_seeds(list(ends), share=share) for ends in zip(*pairs, strict=True))
                 change = over_seeds([_difference(a, b) for b, a in pairs])
                 cells[metric, column] = Measured(before, after, change)
     shown = [metric for metric in metrics if any((metric, column) in cells for column in columns)]
@@ -239,11 +242,21 @@ def _difference(after: Estimate, before: Estimate) -> Estimate:
     return Estimate(value, None, None, after.n)
 
 
-def over_seeds(estimates: Sequence[Estimate]) -> Estimate:
-    """One number of several seeds: the mean, with Student's 95 % interval over seeds; of one seed, what it has itself.
+def is_share(metric: str) -> bool:
+    """Whether a metric lies in [0, 1], by its name."""
+    return any(word in metric for word in SHARES)
 
-    mean -+ t_{m-1} s / sqrt(m), s the standard deviation with m - 1, m seeds. With three seeds t is 4.3, so that the interval
-    is wide: three seeds tell little of the spread.
+
+def over_seeds(estimates: Sequence[Estimate], *, share: bool = False) -> Estimate:
+    """One number of several seeds: the mean, with the wider of two 95 % intervals; of one seed, what it has itself.
+
+    Over seeds, Student's: mean -+ t_{m-1} s / sqrt(m), s the standard deviation with m - 1, m seeds. With three seeds t is 4.3:
+    three seeds tell little of the spread. Over conversations, where all seeds have an interval: mean -+ the root of the sum of
+    their squared half-widths / m. The first alone would be of no width where seeds happen to agree.
+
+    Args:
+        estimates: of each seed.
+        share: the number lies in [0, 1], and so do the ends of its interval.
 
     Returns:
         The estimate; `n` is that of all seeds together. No value where a seed has none.
@@ -258,7 +271,11 @@ def over_seeds(estimates: Sequence[Estimate]) -> Estimate:
 
     mean = float(np.mean(values))
     half = float(t.ppf((1 + CONFIDENCE) / 2, len(values) - 1) * np.std(values, ddof=1) / np.sqrt(len(values)))
-    return Estimate(mean, mean - half, mean + half, n)
+    widths = [(e.high - e.low) / 2 for e in estimates if e.low is not None and e.high is not None]
+    if len(widths) == len(estimates):
+        half = max(half, float(np.sqrt(np.square(widths).sum())) / len(widths))
+    low, high = mean - half, mean + half
+    return Estimate(mean, max(0.0, low), min(1.0, high), n) if share else Estimate(mean, low, high, n)
 
 
 @dataclass(slots=True, frozen=True)
@@ -277,14 +294,13 @@ def check_curves(found: Sequence[Optimisation], metric: str) -> list[Curve]:
     out = []
     for kind in CheckKind:
         for name in found[0].simulators(kind):
+            key = (metric, kind, name)
             of_seeds = [
-                {c.step: c for c in one.checks if (c.metric, c.kind, c.simulator) == (metric, kind, name)} for one in found
+                {c.step: Estimate(c.value, c.low, c.high, c.n) for c in one.checks if (c.metric, c.kind, c.simulator) == key}
+                for one in found
             ]
             steps = sorted(set.intersection(*map(set, of_seeds)))
-            points = [
-                (step, over_seeds([Estimate(c.value, c.low, c.high, c.n) for c in (own[step] for own in of_seeds)]))
-                for step in steps
-            ]
+            points = [(step, over_seeds([own[step] for own in of_seeds], share=is_share(metric))) for step in steps]
             defined = tuple(point for point in points if point[1].value is not None)
             if defined:
                 out.append(Curve(name, kind, defined))

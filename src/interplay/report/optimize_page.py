@@ -19,6 +19,7 @@ from interplay.evaluation.optimisation import (
     Optimisation,
     ProofTable,
     check_curves,
+    is_share,
     metrics_of,
     pairs_of,
     proof_table,
@@ -40,8 +41,6 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 PAGE = "index.html"
-SHARES = ("success", "acceptance", "recall", "rate", "valid")
-"""A metric with one of these in its name lies in [0, 1]."""
 _STEP_FIGURES: tuple[tuple[str, str, tuple[tuple[str, str], ...], bool], ...] = (
     ("Success in training", "share of conversations", (("success", "success"), ("acceptance", "acceptance")), True),
     ("Length of the conversations", "turns of both sides", (("turns", "turns"),), False),
@@ -121,7 +120,7 @@ def write_optimize_page(
         facts=list(_facts(found, table)),
         table=table,
         change=signed,
-        alarms=[(one, one.alarms) for one in found],
+        alarms=[(name_of(one), alarm) for one in found for alarm in one.alarms],
         figures=[(name, inline_svg(figure, f"f{place}")) for place, (name, figure) in enumerate(figures)],
         turns=list(_turn_tables(found)),
         pairs=_pairs(found[0], num_dialogues, random.Random(seed)),
@@ -144,10 +143,18 @@ def write_optimize_page(
 def signed(value: float | None) -> str:
     """A difference for a table.
 
-    >>> signed(0.1234), signed(-2.0), signed(None)
-    ('+0.123', '-2.000', '–')
+    >>> signed(0.1234), signed(-2.0), signed(-1e-9), signed(None)
+    ('+0.123', '-2.000', '0.000', '–')
     """
-    return number(value) if value is None or value < 0 else f"+{number(value)}"
+    if value is None or number(abs(value)) == number(0.0):
+        return number(value if value is None else 0.0)
+    return number(value) if value < 0 else f"+{number(value)}"
+
+
+def name_of(one: Optimisation) -> str:
+    """What an output is called: its directory, with the one above it where it is named by its seed alone."""
+    path = one.path.resolve()
+    return f"{path.parent.name}/{path.name}" if path.name.isdecimal() else path.name
 
 
 def proof_csv(table: ProofTable) -> str:
@@ -204,7 +211,7 @@ def checks_csv(found: Iterable[Optimisation]) -> str:
     writer.writeheader()
     for one in found:
         for check in one.checks:
-            writer.writerow({"run": one.path.name, "seed": one.seed, **check.model_dump(mode="json")})
+            writer.writerow({"run": name_of(one), "seed": one.seed, **check.model_dump(mode="json")})
     return out.getvalue()
 
 
@@ -212,17 +219,16 @@ def _figures(found: Sequence[Optimisation]) -> "Iterator[tuple[str, Figure]]":
     for metric in metrics_of(found):
         curves = check_curves(found, metric)
         if len({estimate.value for curve in curves for _, estimate in curve.points}) > 1:  # else the table says it all
-            is_share = any(word in metric for word in SHARES)
             title, label = metric.rpartition(".")[2].replace("_", " "), "measured every so often"
-            yield f"check-{metric}", curves_figure(title.capitalize(), curves, label, is_share=is_share, marks=True)
+            yield f"check-{metric}", curves_figure(title.capitalize(), curves, label, is_share=is_share(metric), marks=True)
     rewards = [step_curve(found, "sum", ("reward",)), *(step_curve(found, n, ("terms", n, "paid")) for n in term_names(found))]
     measured = [curve for curve in rewards if curve is not None]
     if measured:
         yield "reward", curves_figure("Reward and what each term pays", measured, "per conversation")
-    for title, label, fields, is_share in _STEP_FIGURES:
+    for title, label, fields, share in _STEP_FIGURES:
         curves = [curve for name, field in fields if (curve := step_curve(found, name, (field,))) is not None]
         if curves:
-            yield title.lower().replace(" ", "-").replace("'", ""), curves_figure(title, curves, label, is_share=is_share)
+            yield title.lower().replace(" ", "-").replace("'", ""), curves_figure(title, curves, label, is_share=share)
 
 
 def _turn_tables(found: Sequence[Optimisation]) -> Iterator[TurnTable]:
@@ -236,7 +242,7 @@ def _turn_tables(found: Sequence[Optimisation]) -> Iterator[TurnTable]:
             rows += [(metric, condition, tuple(cells), tuple(later[metric])) for metric, cells in earlier.items()]
         whole = [(b.metric, b, a) for b in before for a in after if b.metric == a.metric and b.condition == a.condition]
         yield TurnTable(
-            name=one.path.name,
+            name=name_of(one),
             num_turns=len(rows[0][2]),
             rows=tuple(rows),
             whole=tuple(entry for entry in whole if entry[1].condition == "standard"),
@@ -246,7 +252,7 @@ def _turn_tables(found: Sequence[Optimisation]) -> Iterator[TurnTable]:
 def _turn_rows(dialogues: Sequence[Dialogue], one: Optimisation) -> list[ScoreRow]:
     played = [one.scenarios[key] for key in dict.fromkeys(d.scenario_key for d in dialogues) if key in one.scenarios]
     about = About(
-        subject=one.path.name,
+        subject=name_of(one),
         split=", ".join(dict.fromkeys(s.split.value for s in played)),
         seed=one.seed or 0,
         data_digest=data_digest(played),
@@ -263,7 +269,7 @@ def _pairs(one: Optimisation, num: int, rng: random.Random) -> list[ShownPair]:
 
 def _facts(found: Sequence[Optimisation], table: ProofTable) -> Iterator[tuple[str, str]]:
     config = found[0].config
-    yield "outputs", ", ".join(one.path.name for one in found)
+    yield "outputs", ", ".join(map(name_of, found))
     yield "seeds", ", ".join(str(one.seed) for one in found)
     yield "compared", f"step {min(c.step for c in found[0].checks)} with step {table.last_step}"
     for name, label in (
