@@ -3,27 +3,35 @@
 import asyncio
 import random
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from interplay.config import AgendaTalk, Sampling, TrainConfig
+from interplay.cli import main
+from interplay.cli.pipeline import label_strategies
+from interplay.config import AgendaTalk, Sampling, SlotFlags, TinyConfig, TrainConfig
 from interplay.corpora.bundled import bundled_movies
+from interplay.corpora.corpus import Corpus, Counts
+from interplay.corpora.messages import Spoken
 from interplay.errors import ConfigError, DataError
 from interplay.evaluation.holistic import HolisticTalk, holistic_rows, talk_of
 from interplay.evaluation.scoring import About
+from interplay.evaluation.strategies import StrategyClassifier
 from interplay.evaluation.strategy_scores import MarkedTurn, marked_turns, told_rows
 from interplay.simulation.agenda import agenda_scenarios
 from interplay.simulation.agenda_user import AgendaRates, AgendaUser
 from interplay.simulation.beliefs import BeliefCues, PreferenceState, belief_text
+from interplay.simulation.checkpoint import read_card
 from interplay.simulation.dialogue import Limits, converse
 from interplay.simulation.facets import FacetIndex
 from interplay.simulation.rule_recommender import RuleRecommender
-from interplay.simulation.specs import agenda_talk, load_from_spec
+from interplay.simulation.specs import agenda_talk, load_from_spec, strategies_of
 from interplay.simulation.strategy_cues import NAMES, StrategyCues, strategy_cues, strategy_text, told_strategies
+from interplay.store import Run
 from interplay.training.cue_labels import LoggedCues, trained_cues, turn_cues
-from interplay.types import Action, Catalog, Dialogue, Role, derive_seed, view_of
+from interplay.types import Action, Catalog, Dialogue, Role, Split, derive_seed, view_of
 from makers import CATALOG, TALK, UP, dialogue, recommender, scenario, turns, user
 
 U, R = Role.USER, Role.RECOMMENDER
@@ -292,3 +300,70 @@ def test_a_turn_keeps_its_other_parts_beside_its_belief():
     view = view_of(scenario(), U, with_persona=True).after(*TALK)
     cue = LoggedCues(("length", "belief"), index=INDEX).label(view, dialogue(scenario())).cues[0]
     assert [kind for kind, _ in cue.parts] == ["length", "belief"]
+
+
+# ---- from end to end -------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory) -> Path:
+    from interplay.training.sft import train
+
+    folder = tmp_path_factory.mktemp("holistic")
+    starts = [scenario(split=Split.TRAIN, source_id=str(k)) for k in range(6)]
+    marked = tuple(t.model_copy(update={"strategies": ("encouragement",)}) if t.role is R else t for t in TALK)
+    Corpus("made", [dialogue(s, marked) for s in starts], starts, CATALOG, Counts(6, 6)).save(folder / "data")
+    shape = TinyConfig(layers=1, width=32, vocab_size=320, context=256)
+    settings = {"data": [folder / "data"], "max_steps": 1, "max_length": 192, "tiny": shape}
+    train(TrainConfig(role="user", out=folder / "user", beliefs=True, acts=True, **settings))
+    train(TrainConfig(role="recommender", out=folder / "recommender", cues=["strategy"], **settings))
+    return folder
+
+
+def load(path: Path, role: Role, **flags: str):
+    asked = SlotFlags(**flags)
+    return load_from_spec(str(path), role, sampling=Sampling(max_new_tokens=40), catalog=CATALOG, max_batch=2, slots=asked)
+
+
+async def test_trained_models_are_told_beliefs_and_strategies_and_tell_their_acts(trained):
+    assert read_card(trained / "user").acts
+    assert read_card(trained / "user").cues == ("belief",)
+    told = load(trained / "user", U)
+    spoken = load(trained / "recommender", R, strategy="similarity")
+    talk = await converse(scenario(), told.agent, spoken.agent, seed=1, limits=Limits(max_turns=6))
+    assert {t.cues for t in talk.turns if t.role is R} == {(("strategy", "similarity"),)}
+    own = [t for t in talk.turns if t.role is U]
+    assert own[0].cues == (("belief", "crime +9, 1990s +9"),)
+    assert "belief" not in "".join(t.text for t in talk.turns)
+    assert load(trained / "recommender", R, strategy="random").fingerprint != spoken.fingerprint
+
+
+def test_a_recommender_that_was_trained_without_strategies_can_not_be_told_one(trained):
+    with pytest.raises(ConfigError, match="train recommender --cues strategy"):
+        strategies_of("similarity", read_card(trained / "user"), trained / "user")
+    with pytest.raises(ConfigError, match="--strategy are for models"):
+        load(Path("agenda"), R, strategy="random")
+
+
+def test_conversations_without_labels_get_those_of_a_classifier_and_the_corpus_says_whose(tmp_path):
+    lines = {"opinion_inquiry": "What kind of film do you like?", "encouragement": "You should watch it tonight."}
+    talks = [[Spoken(R, text, strategies=(name,)) for name, text in lines.items()] for _ in range(12)]
+    StrategyClassifier.fit("made", talks, num_folds=3, penalties=(4.0,)).write(tmp_path)
+    labelled = (TALK[0].model_copy(update={"strategies": ("credibility",)}), *TALK[1:])
+    starts = [scenario(source_id=str(k)) for k in range(2)]
+    bare = (recommender(Action.INQUIRE, lines["opinion_inquiry"]), *TALK[1:])
+    corpus = Corpus("made", [dialogue(starts[0], labelled), dialogue(starts[1], bare)], starts, CATALOG, Counts(2, 2))
+    label_strategies(corpus, tmp_path)
+    assert corpus.dialogues[0].turns == labelled
+    assert corpus.dialogues[1].turns[0].strategies == ("opinion_inquiry",)
+    assert corpus.counts.notes == {"conversations with strategies by the classifier made": 1}
+
+
+def test_the_command_writes_both_sides(tmp_path, capsys):
+    starts = [scenario(source_id=str(k)) for k in range(4)]
+    Corpus("made", [dialogue(s) for s in starts], starts, CATALOG, Counts(4, 4)).save(tmp_path / "data")
+    args = [str(tmp_path / "data"), "--human", str(tmp_path / "data"), "--out", str(tmp_path / "out")]
+    assert main(["evaluate", "holistic", *args]) == 0
+    assert "holistic.several_acts.user" in capsys.readouterr().out
+    assert {row.subject for row in Run.read(tmp_path / "out").scores()} == {"human with human", "human"}
+    assert main(["evaluate", "holistic", str(tmp_path), "--out", str(tmp_path / "no")]) == 1
