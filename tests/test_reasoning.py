@@ -226,6 +226,17 @@ def test_without_a_catalog_a_list_is_of_any_texts_and_without_titles_it_is_empty
     assert left.ranking == ()
 
 
+def test_the_words_can_be_held_to_the_first_of_the_list(form: TokenFormat, grammar: ReasonedGrammar) -> None:
+    named = 0
+    for seed in range(30):
+        ids = draw(grammar, seed, 400, candidates=TITLES, only_first=True)
+        turn = form.parse(ids, Role.RECOMMENDER, Advice(0, TITLES))
+        assert turn.reasoning is not None
+        assert set(turn.titles) <= {turn.reasoning.ranking[0].title}
+        named += len(turn.titles)
+    assert named
+
+
 def test_a_list_that_does_not_fit_is_refused(grammar: ReasonedGrammar) -> None:
     constraint = grammar.constraint(candidates=TITLES)
     with pytest.raises(ConfigError, match="raise it"):
@@ -563,6 +574,7 @@ def test_every_list_is_measured_beside_the_ranker(trained: Path, capsys: pytest.
     value = {(r["subject"].split(" ")[-1], r["condition"], r["metric"]): r["value"] for r in rows}
     assert value["list", "standard", "ranking.list_valid"] == 1.0
     assert value["list", "standard", "ranking.readable"] == 1.0
+    assert 0 <= value["told", "standard", "ranking.wishes_met"] <= 1
     told, listed = (value[method, "new, seen removed", "ranking.recall@50"] for method in ("told", "list"))
     assert listed <= told
     assert "\ntold " in capsys.readouterr().out

@@ -142,8 +142,8 @@ class SlotFlags(Config):
 
     knowledge: str | None = None
     """ranker:PATH gives a model candidates each turn; a model trained with candidates takes the ranker of its training."""
-    knowledge_form: Literal["view", "titles"] = "view"
-    """Show the model the candidates (a trained model: one trained so), or let it name nothing else."""
+    knowledge_form: Literal["view", "titles", "first"] = "view"
+    """Show a model the candidates (a trained one: trained so), or let it name nothing else, or only the first of its list."""
     num_candidates: int | None = Field(default=None, ge=1, le=50)
     """Candidates per turn; by default as many as the model was trained with, else 10."""
     guidance: str | None = None

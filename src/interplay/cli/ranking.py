@@ -130,7 +130,8 @@ def evaluate_ranker(config: EvaluateConfig) -> int:
     )
     if model is not None and card is not None and card.reasoning:
         from interplay.evaluation.written_lists import METHODS as WRITTEN
-        from interplay.evaluation.written_lists import form_rows, ids_by_method
+        from interplay.evaluation.written_lists import fit_rows, form_rows, ids_by_method
+        from interplay.simulation.reasoning import Reasoner
 
         answers = written_lists(config, model, card, corpus, pairs)
         written = [ids_by_method(one, corpus.catalog) for one in answers]
@@ -140,7 +141,9 @@ def evaluate_ranker(config: EvaluateConfig) -> int:
         heads = Heads()
         heads.add_lists(cases, written, ranker.item_ids)
         exposed += heads.rows(popularity, len(corpus.catalog), about)
-        others = form_rows(cases, answers, card.list_length, about)
+        kinds = card.knowledge.attributes if card.knowledge is not None else ()
+        others = fit_rows(cases, written, Reasoner(corpus.catalog, kinds, card.list_length), about)
+        others += form_rows(cases, answers, card.list_length, about)
     elif model is not None and card is not None:
         from interplay.evaluation.title_ranking import METHODS, ids_of, match_cases, off_catalog_rows
 

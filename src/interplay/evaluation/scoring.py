@@ -78,6 +78,7 @@ METRICS: dict[str, str] = {
     "recommendation.format_retries": "answers that could not be read and were asked for again (a number, not a share)",
     "recommendation.faults": "gold turns that a fault ended, by side and kind (a number, not a share); they are in no rate",
     "ranking.readable": "share of a reasoning recommender's answers that can be read",
+    "ranking.wishes_met": "share of the values asked for so far (read by rules) that the first title has",
     "ranking.list_valid": "share whose list has exactly the titles asked for, distinct and all candidates",
     "ranking.recall@1": "share of items named by the log's recommender that a ranker has first in its catalog",
     "ranking.recall@5": "share that it has among the first 5",

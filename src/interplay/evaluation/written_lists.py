@@ -15,6 +15,7 @@ from interplay.formats.reasoning import keeps_form
 from interplay.items.contexts import Case, cases_of
 from interplay.metrics.bootstrap import estimate_ratio
 from interplay.simulation.agents import Agent
+from interplay.simulation.reasoning import Reasoner, shown_values
 from interplay.simulation.slots import Knowledge
 from interplay.types import Catalog, Failure, Role, ScoreRow, Turn, View, derive_seed, view_of
 
@@ -87,6 +88,33 @@ def ids_by_method(written: WrittenList, catalog: Catalog) -> dict[str, list[str 
         TOLD: ids(turn.reasoning.candidates),
         NAMED: ids(turn.titles),
     }
+
+
+def fit_rows(
+    cases: Sequence[Case], lists: Sequence[dict[str, list[str | None]]], reasoner: Reasoner, about: About
+) -> list[ScoreRow]:
+    """`ranking.wishes_met` of the first title by each of METHODS: wanted values that it has / wanted values.
+
+    What is wanted is read off the user's turns before the case by rules (`simulation.reasoning.Wishes`), of the kinds that the
+    recommender is shown; cases in which nothing of these was asked for are skipped. A list without a first title meets none.
+    """
+    sums: dict[str, dict[str, list[float]]] = {method: {} for method in METHODS}
+    skipped = 0
+    for case, own in zip(cases, lists, strict=True):
+        wanted = {wish.facet.value for wish in reasoner.wishes(case.context) if wish.facet.kind in reasoner.kinds}
+        if not wanted:
+            skipped += 1
+            continue
+        for method, ids in own.items():
+            item = reasoner.catalog.get(ids[0]) if ids else None
+            met = wanted & set(shown_values(item, reasoner.kinds)) if item is not None else set()
+            sums[method].setdefault(case.dialogue, []).append(len(met) / len(wanted))
+    out: list[ScoreRow] = []
+    for method, values in sums.items():
+        totals, counts = [sum(v) for v in values.values()], [len(v) for v in values.values()]
+        estimate = estimate_ratio(totals, counts, np.random.default_rng(about.seed), skipped)
+        out += rows({"ranking.wishes_met": estimate}, about, subject=f"{about.subject} {method}")
+    return out
 
 
 def form_rows(cases: Sequence[Case], written: Sequence[WrittenList], list_length: int, about: About) -> list[ScoreRow]:

@@ -8,7 +8,7 @@ Where there are candidates they are told by their numbers. Where there are none,
 there is no matching: nothing was shown that could be matched.
 """
 
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Sequence
 from enum import IntEnum
 from functools import cached_property
 
@@ -123,7 +123,8 @@ class ReasonedGrammar(TurnGrammar):
         excluding: Iterable[str] = (),
         action: Action | None = None,
         num_words: tuple[int, int] | None = None,
-        candidates: Collection[str] = (),
+        candidates: Sequence[str] = (),
+        only_first: bool = False,
     ) -> "ReasonedConstraint":
         """What one answer may be made of.
 
@@ -133,6 +134,7 @@ class ReasonedGrammar(TurnGrammar):
             action: of the turn.
             num_words: of the turn; the reasoning has bounds of its own.
             candidates: what the list is chosen from; empty: the catalog.
+            only_first: the words of the turn can name nothing but the first title of the list.
 
         Raises:
             ValueError: see there; or there are more than MOST_CANDIDATES candidates.
@@ -142,7 +144,8 @@ class ReasonedGrammar(TurnGrammar):
         excluded = list(excluding)
         turn = super().constraint(only=only, excluding=excluded, action=action, num_words=num_words)
         if candidates:
-            return ReasonedConstraint(self, turn, len(candidates), (), min(self.list_length, len(candidates)), 1)
+            first_of = self.form.encode_texts([title.strip() for title in candidates]) if only_first else ()
+            return ReasonedConstraint(self, turn, len(candidates), (), min(self.list_length, len(candidates)), 1, first_of)
         if self.titles is None:
             return ReasonedConstraint(self, turn, 0, (), self.list_length, _FREE_ENTRY)
         trie = self.titles
@@ -157,7 +160,7 @@ class ReasonedGrammar(TurnGrammar):
 class ReasonedConstraint(TurnConstraint):
     """What one answer may be made of; made by `ReasonedGrammar.constraint`."""
 
-    __slots__ = ("entry", "excluded", "list_length", "num_candidates", "reasoned")
+    __slots__ = ("entry", "excluded", "first_of", "list_length", "num_candidates", "reasoned")
 
     def __init__(
         self,
@@ -167,6 +170,7 @@ class ReasonedConstraint(TurnConstraint):
         excluded: tuple[list[int], ...],
         list_length: int,
         entry: int,
+        first_of: Sequence[Sequence[int]] = (),
     ) -> None:
         super().__init__(grammar, turn.titles, turn.action, turn.num_words)
         self.reasoned = grammar
@@ -174,6 +178,7 @@ class ReasonedConstraint(TurnConstraint):
         self.excluded = excluded
         self.list_length = list_length
         self.entry = entry
+        self.first_of = first_of
 
     @property
     def shortest(self) -> int:
@@ -201,6 +206,7 @@ class ReasoningState:
         "_at",
         "_constraint",
         "_count",
+        "_first",
         "_grammar",
         "_has_words",
         "_left",
@@ -229,6 +235,7 @@ class ReasoningState:
         numbers = self._grammar.numbers[: constraint.num_candidates]
         self._matched, self._unlisted = list(numbers), list(numbers)
         self._written: list[int] = []
+        self._first: int | None = None
         self._titles: TitlesLeft | None = None
         self._node = 0
         self._turn: TurnState | None = None
@@ -339,8 +346,10 @@ class ReasoningState:
             self._begin_text(_At.BECAUSE)
         elif at in (_At.LISTED, _At.BECAUSE) and index == grammar.close:
             self._at = _At.TURN
-            told = self._constraint
-            self._turn = TurnState(grammar, told.titles, self._left, told.action, told.num_words)
+            told, titles = self._constraint, self._constraint.titles
+            if told.first_of and self._first is not None:
+                titles = TitlesLeft(TitleTrie.build([told.first_of[self._first]], grammar.closing))
+            self._turn = TurnState(grammar, titles, self._left, told.action, told.num_words)
         else:
             raise ValueError(f"token {index} can't stand here in a reasoning ({at.name.lower()})")
 
@@ -362,6 +371,7 @@ class ReasoningState:
         grammar = self._grammar
         if self._at is _At.LIST and index in self._unlisted:
             self._unlisted.remove(index)
+            self._first = grammar.numbers.index(index) if self._first is None else self._first
             self._close_entry()
         elif self._at is _At.LIST and index == grammar.opening and not self._constraint.num_candidates:
             if grammar.titles is None:

@@ -237,7 +237,12 @@ class TokenAgent(ModelAgent[TokenFormat]):
         excluding = sorted(rejected)
         if isinstance(self.turn_grammar, ReasonedGrammar) and advice is not None:
             return self.turn_grammar.constraint(
-                only=only, excluding=excluding, action=action, num_words=num_words, candidates=advice.candidates
+                only=only,
+                excluding=excluding,
+                action=action,
+                num_words=num_words,
+                candidates=advice.candidates,
+                only_first=self.slots is not None and self.slots.only_first,
             )
         if self.turn_grammar is None or not (rejected or action or only is not None or num_words):
             return self._constraint

@@ -90,6 +90,8 @@ class Slots:
     only_candidates: bool = False
     """Nothing but the candidates of a turn can be named in it."""
     guidance: Guidance | None = None
+    only_first: bool = False
+    """A recommender that reasons can name nothing but the first title of the list it has just written."""
 
     def advise_past(self, view: View) -> View:
         """The View with candidates before those of its own turns that have none yet, where the model is shown candidates.

@@ -332,12 +332,17 @@ def slots_of(
     flags = flags or SlotFlags()
     trained = card.knowledge if card is not None else None
     spec = flags.knowledge or (f"{RANKER}{trained.ranker}" if trained is not None else None)
-    only_candidates = flags.knowledge_form == "titles"
+    only_candidates, only_first = flags.knowledge_form == "titles", flags.knowledge_form == "first"
+    if only_first and (card is None or not card.reasoning):
+        raise ConfigError(
+            "--knowledge-form first lets a recommender name the first of its own list, and this one writes none: "
+            "train one with interplay train recommender --reasoning"
+        )
     if only_candidates and spec is None:
         raise ConfigError("--knowledge-form titles limits titles to candidates: pass --knowledge ranker:PATH with it")
     if flags.num_candidates and spec is None:
         raise ConfigError("--num-candidates are candidates of a ranker: pass --knowledge ranker:PATH with it")
-    if not constrained and (only_candidates or (flags.guidance and card is not None)):
+    if not constrained and (only_candidates or only_first or (flags.guidance and card is not None)):
         raise ConfigError("titles and actions are limited by constrained decoding: leave out --no-constrained")
     if spec is not None and card is not None and trained is None and not only_candidates:
         raise ConfigError(
@@ -369,7 +374,7 @@ def slots_of(
     if knowledge is None and guidance is None:
         return None, ""
     in_view = knowledge is not None and (trained is not None if card is not None else not only_candidates)
-    return Slots(knowledge, in_view, only_candidates, guidance), prints
+    return Slots(knowledge, in_view, only_candidates, guidance, only_first), prints
 
 
 def agenda_talk(spec: str) -> AgendaTalk:
