@@ -63,7 +63,9 @@ def test_the_gap_is_the_mean_of_training_less_the_mean_of_held_out(tmp_path: Pat
     held_out = (success["agenda"].after.value + success["runs/other-user"].after.value) / 2
     assert success["gap"].after.value == pytest.approx(success["runs/user"].after.value - held_out)
     assert success["agenda"].change.value == pytest.approx(success["agenda"].after.value - success["agenda"].before.value)
-    assert success["agenda"].change.low is None
+    half = (0.08**2 + 0.08**2) ** 0.5
+    assert success["agenda"].change.high == pytest.approx(success["agenda"].change.value + half)
+    assert success["gap"].after.high == pytest.approx(success["gap"].after.value + (0.08**2 + 0.08**2 / 2) ** 0.5)
     assert ("recommendation.recall@10", table.columns[-1]) not in table.cells
     assert ("recommendation.recall@10", table.columns[-2]) in table.cells
 

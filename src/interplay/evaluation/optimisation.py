@@ -4,6 +4,7 @@ A success on the simulator that was trained on proves nothing, so there is no ta
 held out and a row of the logs of people (SPEC, requirement E5).
 """
 
+import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -150,7 +151,7 @@ class Measured:
     before: Estimate
     after: Estimate
     change: Estimate
-    """After less before. Of one seed it has no interval: its conversations were not paired here."""
+    """After less before, taken as independent: its interval is too wide rather than too narrow."""
 
 
 @dataclass(slots=True, frozen=True)
@@ -226,20 +227,36 @@ def _at(one: Optimisation, metric: str, column: Column, step: int) -> Estimate:
             if (check.step, check.metric, check.simulator, check.kind) == (step, metric, column.name, column.kind):
                 return Estimate(check.value, check.low, check.high, check.n)
         return Estimate(None, None, None, 0)
-    means: list[float] = []
-    total = 0
+    means: list[Estimate] = []
     for kind in (CheckKind.TRAINING, CheckKind.HELD_OUT):
         scores = [c for c in one.checks if c.step == step and c.metric == metric and c.kind == kind and c.value is not None]
         if not scores:
             return Estimate(None, None, None, 0)
-        means.append(sum(c.value for c in scores if c.value is not None) / len(scores))
-        total += sum(c.n for c in scores)
-    return Estimate(means[0] - means[1], None, None, total)
+        means.append(_mean([Estimate(c.value, c.low, c.high, c.n) for c in scores]))
+    return _difference(means[0], means[1])
 
 
-def _difference(after: Estimate, before: Estimate) -> Estimate:
-    value = None if after.value is None or before.value is None else after.value - before.value
-    return Estimate(value, None, None, after.n)
+def _mean(estimates: Sequence[Estimate]) -> Estimate:
+    """Of estimates that have values, as if they were independent."""
+    mean = sum(e.value for e in estimates if e.value is not None) / len(estimates)
+    n, width = sum(e.n for e in estimates), _width_of_mean(estimates)
+    return Estimate(mean, None, None, n) if width is None else Estimate(mean, mean - width, mean + width, n)
+
+
+def _width_of_mean(estimates: Sequence[Estimate]) -> float | None:
+    """Half the width of the interval of a mean: the root of the sum of the squared half-widths / how many there are."""
+    widths = [(e.high - e.low) / 2 for e in estimates if e.low is not None and e.high is not None]
+    return math.hypot(*widths) / len(widths) if len(widths) == len(estimates) else None
+
+
+def _difference(one: Estimate, other: Estimate) -> Estimate:
+    """One less the other, as if they were independent: of the same scenarios they are not, and the interval is too wide."""
+    if one.value is None or other.value is None:
+        return Estimate(None, None, None, one.n)
+    value, width = one.value - other.value, _width_of_mean([one, other])
+    if width is None:
+        return Estimate(value, None, None, one.n)
+    return Estimate(value, value - 2 * width, value + 2 * width, one.n)
 
 
 def is_share(metric: str) -> bool:
@@ -271,9 +288,7 @@ def over_seeds(estimates: Sequence[Estimate], *, share: bool = False) -> Estimat
 
     mean = float(np.mean(values))
     half = float(t.ppf((1 + CONFIDENCE) / 2, len(values) - 1) * np.std(values, ddof=1) / np.sqrt(len(values)))
-    widths = [(e.high - e.low) / 2 for e in estimates if e.low is not None and e.high is not None]
-    if len(widths) == len(estimates):
-        half = max(half, float(np.sqrt(np.square(widths).sum())) / len(widths))
+    half = max(half, _width_of_mean(estimates) or 0.0)
     low, high = mean - half, mean + half
     return Estimate(mean, max(0.0, low), min(1.0, high), n) if share else Estimate(mean, low, high, n)
 
