@@ -21,15 +21,13 @@ from interplay.corpora.corpus import Corpus
 from interplay.formats.tags import ACTION_OPEN, TASK_TAGS, action_tag
 from interplay.formats.tokens import TokenFormat
 from interplay.simulation.checkpoint import load_form, read_card
-from interplay.simulation.wording import TITLE, make_turn
-from interplay.training.user_tasks import Gold, RowMaker, TaskCounts, gold_conversations
-from interplay.types import ACTIONS, Action, Item, Role, Split, View
+from interplay.training.user_tasks import RowMaker, TaskCounts, gold_conversations, shown_turn
+from interplay.types import ACTIONS, Action, Role, Split, Turn, View
 
 
 @torch.no_grad()
-def accept(model: Any, form: TokenFormat, view: View, item: Item, *, tagged: bool) -> tuple[float, float]:
+def accept(model: Any, form: TokenFormat, view: View, offer: Turn, *, tagged: bool) -> tuple[float, float]:
     """The log-odds of an accept among the user's actions after an offer, and its probability."""
-    offer = make_turn(Role.RECOMMENDER, Action.RECOMMEND, f"Have you seen {TITLE}?", [item])
     ids = [*form.render(view).ids, *([form.tag_id(TASK_TAGS["feedback"])] if tagged else [])]
     ids += form.opening_ids(Role.RECOMMENDER) + form.turn_ids(offer) + form.note_ids(view, offer)
     ids += [*form.opening_ids(Role.USER), form.tag_id(ACTION_OPEN)]
@@ -48,27 +46,32 @@ def main() -> None:
     parser.add_argument("--num", type=int, default=300, help="conversations")
     parser.add_argument("--split", default="test")
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--described", action="store_true", help="offers tell genres, decade and more beside the title")
     args = parser.parse_args()
     form = load_form(args.model, card := read_card(args.model))
     model = AutoModelForCausalLM.from_pretrained(args.model, dtype=torch.float32).eval()
     golds = gold_conversations([Corpus.read(args.data)], Split(args.split), TaskCounts())
     rng = random.Random(args.seed)
     maker = RowMaker(form, UserTasks(), golds, TaskCounts())
-    cases: list[tuple[Gold, View, Item]] = []
+    cases: list[tuple[View, Turn, Turn]] = []
     for gold in rng.sample(golds, len(golds)):
         view = gold.view(rng.choice(gold.cuts))
         others = maker.others(gold, view, 1, rng)
         if others and len(cases) < args.num:
-            cases.append((gold, view, others[0]))
-    wishes = [view.target_attributes for _, view, _ in cases]
+            noun, state = gold.catalog.domain.noun, rng.random()
+            offers = (
+                shown_turn([item], noun, random.Random(state), is_described=args.described) for item in (gold.item, others[0])
+            )
+            cases.append((view, *offers))
+    wishes = [view.target_attributes for view, _, _ in cases]
     forms = [("without the tag", False, False), ("without it, wishes of another", False, True)]
     if "feedback" in card.tasks:
         forms.insert(0, ("with the tag", True, False))
     for name, tagged, is_swapped in forms:
         wins, first, second = 0.0, [], []
-        for place, (gold, view, other) in enumerate(cases):
+        for place, (view, *offers) in enumerate(cases):
             seen = replace(view, target_attributes=wishes[place - 1]) if is_swapped else view
-            (right, likely), (wrong, unlikely) = (accept(model, form, seen, i, tagged=tagged) for i in (gold.item, other))
+            (right, likely), (wrong, unlikely) = (accept(model, form, seen, offer, tagged=tagged) for offer in offers)
             wins += (right > wrong) + 0.5 * (right == wrong)
             first.append(likely)
             second.append(unlikely)

@@ -15,6 +15,9 @@ from interplay.cli.pipeline import train as train_verb
 from interplay.config import Sampling, TinyConfig, TrainConfig, UserTasks, parse_config
 from interplay.corpora.corpus import Corpus, Counts
 from interplay.errors import ConfigError, DataError
+from interplay.evaluation.scoring import About
+from interplay.evaluation.turn_scores import score_turns
+from interplay.evaluation.turns import TurnPrediction
 from interplay.formats.constraint import TurnGrammar
 from interplay.formats.tags import TASK_TAGS
 from interplay.formats.tokens import IGNORED, TokenFormat, add_structural_tokens
@@ -130,6 +133,13 @@ def test_a_user_that_says_the_end_token_leaves_without_a_word():
     assert (left.action, left.text) == (Action.GIVE_UP, "")
     assert FORM.turn_ids(left) == [FORM.end]
     assert PLAIN.end is None
+
+
+def test_an_end_token_is_an_ending_for_the_single_turn_protocol():
+    left = FORM.parse([FORM.end], Role.USER)
+    asked = [TurnPrediction("s", 1, user(Action.GIVE_UP, "bye"), left), TurnPrediction("s", 3, TALK[1], TALK[1])]
+    scored, _ = score_turns(asked, About(subject="m", split="test", seed=0, data_digest="d"))
+    assert {row.value for row in scored if row.metric == "turns.end_f1"} == {1.0}
 
 
 def test_only_a_user_that_was_trained_to_leave_may_do_so_under_the_grammar():
