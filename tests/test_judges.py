@@ -166,6 +166,7 @@ def test_an_answer_in_json_is_read_back_whatever_stands_around_it(data: st.DataO
         ('{"overall": "3"}', "3"),
         ('{"note": "x"} {"overall": 2}', "2"),
         ("overall: 2, no, overall: 3", None),
+        ('{"overall": 2, "overall": 3}', None),
         ('{"overall": 2.5}', None),
         ('{"overall": true}', None),
         ('{"overall": 12}', None),
@@ -247,6 +248,30 @@ def test_a_judge_that_always_likes_the_first_place_gives_ties_and_is_exposed(fak
     assert rows["judge.pairs.expertise.tie_rate"] == 1
     assert rows["judge.pairs.expertise.swayed_rate"] == 1
     assert rows["judge.pairs.expertise.shown_first_rate"] == 1
+
+
+def test_two_answers_about_one_pair_are_one_observation_and_ties_choose_no_place() -> None:
+    def pair(name: str, *shown: str | None) -> PairVerdict:
+        one, two = (dict.fromkeys((c.name for c in CRITERIA), choice) for choice in shown)
+        return PairVerdict(id=name, choices=one, shown=(one, two))
+
+    rows = {r.metric: r for r in pair_rows([pair("a", "first", "second"), pair("b", "tie", None)], ABOUT)}
+    row = rows["judge.pairs.relevance.shown_first_rate"]
+    assert (row.value, row.n, row.num_skipped) == (1, 2, 2)
+    alone = {r.metric: r for r in pair_rows([pair("a", "first", "first")], ABOUT)}["judge.pairs.relevance.shown_first_rate"]
+    assert (alone.value, alone.low, alone.high) == (0.5, None, None)
+
+
+def test_grades_of_one_scenario_are_drawn_together() -> None:
+    verdicts = [Verdict(id=f"{k}.{n}", scores={"overall": float(k)}) for k in range(2) for n in range(20)]
+    alone, together = (
+        next(r for r in verdict_rows(verdicts, ABOUT, clusters=clusters) if r.metric == "judge.overall")
+        for clusters in (None, {v.id: v.id[0] for v in verdicts})
+    )
+    assert alone.value == together.value == 0.5
+    assert (together.low, together.high) == (0.0, 1.0)
+    assert alone.low is not None
+    assert alone.low > 0.2
 
 
 def test_a_choice_that_can_be_read_in_one_order_only_is_none(fake_server: FakeServer) -> None:
@@ -526,7 +551,7 @@ def test_a_resumed_judging_asks_only_what_the_server_left_unanswered(
     fake_server.reply_text = lambda body: GOOD
     fake_server.fail(500, times=3)  # two of them meet the questions whether it takes a grammar
     code, printed = called(capsys, *words)
-    assert code == 0
+    assert code == 2
     assert "1 of 2 were left unfinished by the server" in printed
     rows = {r.metric: r for r in Run.read(tmp_path / "out").scores()}
     assert (rows["judge.overall"].value, rows["judge.overall"].num_skipped, rows["judge.failures.server"].value) == (4, 1, 1)

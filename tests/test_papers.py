@@ -75,6 +75,37 @@ def test_two_runs_that_measured_the_same_are_two_rows() -> None:
     assert cells(table, "mine (replay-2)")[0] == "0.600 [0.500, 0.700]"
 
 
+def test_a_second_run_keeps_its_scores_together_whatever_the_first_lacks() -> None:
+    again = [Measured("r", USER, [score("replay.success_rate", v), score("replay.failure_rate", v)]) for v in (0.6, 0.7)]
+    table = to_markdown(fill("interplay-1", [REPLAY_RUN, *again]))
+    assert cells(table, "mine")[:3] == ["0.500 [0.400, 0.600]", "–", "–"]
+    assert [cells(table, name)[2] for name in ("mine (r)", "mine (r, 2)")] == ["0.600 [0.500, 0.700]", "0.700 [0.600, 0.800]"]
+
+
+def test_runs_on_other_data_of_the_same_name_are_not_one_row() -> None:
+    elsewhere = Measured("turns", TURNS | {"data_digest": "other"}, [score("turns.dist_4", 0.25)])
+    rows = [row for row in fill("interplay-1", [REPLAY_RUN, elsewhere]).rows if row.name == "mine"]
+    assert [sum(cell is not None for cell in row.cells) for row in rows] == [2, 1]
+
+
+def test_a_run_that_could_score_nothing_keeps_its_row_and_says_what_was_skipped() -> None:
+    failed = score("replay.success_rate", None).model_copy(update={"n": 0, "num_skipped": 150})
+    line = cells(to_markdown(fill("interplay-1", [Measured("run", USER, [failed])])), "mine")
+    assert (line[0], line[1], line[-1]) == ("– (150 skipped)", "–", "0")
+
+
+def test_a_recommenders_leak_columns_are_filled() -> None:
+    config = {"protocol": "recommendation", "recommender": "r", "data": "data/redial"}
+    parts = {"standard": 0.3, "leak-free": 0.2, "first-turn-excluded": 0.1}
+    run = Measured("run", config, [score("recommendation.recall@1", v, condition=c) for c, v in parts.items()])
+    filled = fill("interplay-2", [run])
+    (row,) = [row for row in filled.rows if not row.is_published]
+    found = {
+        column.head: cell.value for column, cell in zip(filled.columns, row.cells, strict=True) if isinstance(cell, ScoreRow)
+    }
+    assert found == {"R@1": 0.3, "R@1 leak-free": 0.2, "R@1 first turn excluded": 0.1}
+
+
 @pytest.mark.parametrize("name", ["interplay-1", "interplay-2", "zero-shot-redial"])
 def test_runs_are_matched_by_protocol_and_role(name: str) -> None:
     other = {"interplay-1": {"recommender": "r"}, "interplay-2": {"user": "u"}, "zero-shot-redial": {"user": "u"}}[name]

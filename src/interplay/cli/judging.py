@@ -43,7 +43,7 @@ def judge(config: JudgeConfig) -> int:
     verdicts = asyncio.run(_give(loaded, {t.id: t for t in talks}, run, config.seed, config.concurrency))
     subject, simulator = _speakers(config.source)
     about = About(subject, config.split or "all", config.seed, digest, simulator=simulator, condition=f"by {loaded.judge.name}")
-    scores = verdict_rows(verdicts, about)
+    scores = verdict_rows(verdicts, about, clusters={talk.id: found.scenario_of(talk) for talk in talks})
     run.write_scores([*scores, *(row for card in loaded.cards for row in agreement_rows(card))])
     print_rows(scores)
     _print_left_out(found.dropped)
@@ -54,9 +54,8 @@ def judge(config: JudgeConfig) -> int:
             "how far this judge agrees with people has not been measured; interplay evaluate calibrate-judge does, "
             "and --calibration shows it here"
         )
-    _print_owed(verdicts)
     print(f"{len(verdicts)} conversations judged; written to {run.path}")
-    return 0
+    return _code(verdicts)
 
 
 def judge_pairs(config: JudgePairsConfig) -> int:
@@ -120,9 +119,8 @@ def judge_pairs(config: JudgePairsConfig) -> int:
     if alone:
         print(f"{alone} conversations have no partner in the other and were left out")
     print("how far this judge's choices agree with people's has not been measured: read the swayed rates first")
-    _print_owed(verdicts)
     print(f"{len(verdicts)} pairs compared; written to {run.path}")
-    return 0
+    return _code(verdicts)
 
 
 def train_judge(config: TrainJudgeConfig) -> int:
@@ -220,9 +218,8 @@ def calibrate_judge(config: CalibrateJudgeConfig) -> int:
     print_agreement(card, with_baselines=True)
     for kind, number in card.failures.items():
         print(f"  {kind}: {number}")
-    _print_owed(verdicts)
     print(f"written to {run.path}; show it beside grades with --calibration {run.path}")
-    return 0
+    return _code(verdicts)
 
 
 # ---- parts -----------------------------------------------------------------------------------------------------------
@@ -287,7 +284,8 @@ def _print_left_out(dropped: Mapping[str, int]) -> None:
         print(f"  {number} left out: {reason}")
 
 
-def _print_owed(verdicts: Sequence[Any]) -> None:
+def _code(verdicts: Sequence[Any]) -> int:
+    """The exit code: 2 where a server left something unfinished, which is told."""
     owed = [v for v in verdicts if v.is_owed]
     if owed:
         print(
@@ -295,6 +293,7 @@ def _print_owed(verdicts: Sequence[Any]) -> None:
             "run the command again with --resume",
             file=sys.stderr,
         )
+    return 2 if owed else 0
 
 
 def print_agreement(card: "JudgeCard", *, with_baselines: bool = False) -> None:

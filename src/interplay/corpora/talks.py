@@ -75,6 +75,11 @@ class Talks:
         """What the user of a conversation was told to look for; empty when that is not known."""
         return self.goals.get(talk.id.rpartition(".")[0], ())
 
+    def scenario_of(self, talk: Talk) -> str:
+        """What the conversation began from; its own id where no scenarios are known."""
+        key = talk.id.rpartition(".")[0]
+        return key if key in self.goals else talk.id
+
     def drop(self, reason: str) -> None:
         """Count one conversation left out."""
         self.dropped[reason] = self.dropped.get(reason, 0) + 1

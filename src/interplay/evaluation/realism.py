@@ -98,7 +98,7 @@ DEFINITIONS: dict[str, str] = {
     "realism.dist_3": "distinct / all 3-grams",
     "realism.dist_4": "distinct / all 4-grams",
     "realism.mtld": "measure of textual lexical diversity: words per factor",
-    "realism.self_bleu": "mean BLEU-4 of a turn with all others as references, equally many of each side (lower is more varied)",
+    "realism.self_bleu": "mean BLEU-4 of a turn with all others as references, equally many of each side; high is repetitive",
     "realism.distinct_openings": "distinct / all first turns, equally many of each side",
 }
 """Every metric of this protocol in one line, in the order of tables."""

@@ -12,6 +12,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
 from importlib.resources import files
+from itertools import chain, count
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -67,7 +68,7 @@ class FilledRow:
     measured_on: str
     is_published: bool
     cells: tuple[str | ScoreRow | None, ...]
-    """By column: the figure as printed, our score, or None where nobody measured it."""
+    """By column: the figure as printed, our score (whose value is None where all was skipped), or None: nobody measured it."""
 
 
 @dataclass(slots=True, frozen=True)
@@ -124,8 +125,8 @@ def fill(name: str, runs: Sequence[Measured]) -> FilledTable:
     """A paper's table with a row for everything that the Runs measured of it.
 
     Runs of one agent on the same data under the same decoding are one row, whatever protocol each is of. Where two hold the
-    same score (another seed, another part of the data), each gets a row with the name of its Run. The logged turns
-    ("people") and the anchors of Match Score have rows of their own.
+    same score (another seed, another part of the data), all of the later one is a row with the name of its Run. The logged
+    turns ("people") and the anchors of Match Score have rows of their own. A Run that could score nothing keeps its row.
 
     Args:
         name: of the table; see `paper_tables`.
@@ -142,9 +143,12 @@ def fill(name: str, runs: Sequence[Measured]) -> FilledTable:
     for run in runs:
         if run.config.get("protocol") not in table.protocols or not _is_of_role(run.config, table.role):
             continue
+        by_subject: dict[str, list[ScoreRow]] = {}
         for score in run.scores:
             if score.metric in metrics:
-                _place(found, run, score)
+                by_subject.setdefault(score.subject, []).append(score)
+        for subject, scores in by_subject.items():
+            _place(found, run, subject, scores)
     if not found:
         protocols = " or ".join(f"evaluate {protocol}" for protocol in table.protocols)
         raise RunError(f"no Run fills the table {name}; it takes those of {protocols} of a {table.role}")
@@ -166,46 +170,54 @@ def _is_of_role(config: Mapping[str, Any], role: str) -> bool:
     return any(config.get(flag) is not None for flag in flags)
 
 
-def _place(found: dict[tuple[str, ...], _Row], run: Measured, score: ScoreRow) -> None:
+def _place(found: dict[tuple[str, ...], _Row], run: Measured, subject: str, scores: Sequence[ScoreRow]) -> None:
     config = run.config
-    agent = next((s.subject for s in run.scores if s.subject not in (HUMAN, *ANCHORS)), score.subject)
-    decoding = json.dumps([config.get(name) for name in ("agent", "sampling", "constrained")], sort_keys=True)
+    agent = next((s.subject for s in run.scores if s.subject not in (HUMAN, *ANCHORS)), subject)
+    decoding = json.dumps([config.get(name) for name in ("agent", "sampling", "constrained", "data_digest")], sort_keys=True)
     data = Path(str(config.get("data", ""))).name
-    measured_on = " ".join(part for part in (data, score.split) if part)
-    name = score.subject
+    name = subject
     if name == HUMAN:
         name = f"people (the logged turns of {agent})"
     elif name in ANCHORS:
         name = f"anchor: {name} (beside {agent})"
-    key: tuple[str, ...] = (name, measured_on, decoding)
-    place = (score.metric, score.condition)
-    if place in found.get(key, _Row("", "")).scores:
-        name = f"{name} ({run.name})"
-        key = (name, measured_on, decoding)
-    found.setdefault(key, _Row(name, measured_on)).scores[place] = score
+    by_split: dict[str, dict[tuple[str, str], ScoreRow]] = {}
+    for score in scores:
+        by_split.setdefault(score.split, {})[score.metric, score.condition] = score
+    for split, held in by_split.items():
+        measured_on = " ".join(part for part in (data, split) if part)
+        # Two directories may have one name too.
+        names = chain((name, f"{name} ({run.name})"), (f"{name} ({run.name}, {n})" for n in count(2)))
+        for own in names:
+            row = found.setdefault((own, measured_on, decoding), _Row(own, measured_on))
+            if row.scores.keys().isdisjoint(held):
+                row.scores |= held
+                break
 
 
 def _score(row: _Row, column: Column) -> ScoreRow | None:
     for condition in column.conditions:
         found = row.scores.get((column.metric, condition))
         if found is not None:
-            return None if found.value is None else found
+            return found
     return None
 
 
 def paper_cell(cell: str | ScoreRow | None) -> str:
-    """A cell as text: the figure as printed, our score with its interval, or a dash."""
+    """A cell as text: the figure as printed, our score with its interval, or a dash, with what was skipped for it."""
     if cell is None:
         return DASH
     if isinstance(cell, str):
         return cell
+    if cell.value is None:
+        return f"{DASH} ({cell.num_skipped:,} skipped)" if cell.num_skipped else DASH
     between = "" if cell.low is None or cell.high is None else f" [{number(cell.low)}, {number(cell.high)}]"
     return f"{number(cell.value)}{between}"
 
 
 def _count(row: FilledRow) -> str:
     """The denominator of the first figure; published rows tell theirs in what they were measured on."""
-    return next((f"{cell.n:,}" for cell in row.cells if isinstance(cell, ScoreRow)), "")
+    scores = [cell for cell in row.cells if isinstance(cell, ScoreRow)]
+    return next((f"{score.n:,}" for score in scores if score.value is not None), "0" if scores else "")
 
 
 def _head(filled: FilledTable) -> list[str]:

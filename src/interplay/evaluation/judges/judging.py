@@ -21,7 +21,7 @@ from interplay.evaluation.judges.learned import LearnedJudge
 from interplay.evaluation.judges.llm import Level, LlmJudge, PairJudge, PairVerdict
 from interplay.evaluation.judges.verdicts import Agreement, Judge, JudgeCard, Verdict, failures_of
 from interplay.evaluation.scoring import About, rows
-from interplay.metrics.bootstrap import Estimate, estimate_mean
+from interplay.metrics.bootstrap import Estimate, estimate_mean, estimate_ratio
 from interplay.simulation.specs import split_server
 from interplay.store import append_record, cut_torn_line, read_records
 from interplay.types import ScoreRow, content_hash
@@ -228,9 +228,13 @@ def pair_rows(verdicts: Sequence[PairVerdict], about: About) -> list[ScoreRow]:
         both = [(v.shown[0][criterion], v.shown[1][criterion]) for v in verdicts if v.choices[criterion] is not None]
         swayed = [float({one, two} == {"first", "second"}) for one, two in both]
         found[f"judge.pairs.{criterion}.swayed_rate"] = estimate_mean(swayed, rng, skipped)
-        places = [float(c == "first") for v in verdicts if (c := v.shown[0][criterion]) in ("first", "second")]
-        places += [float(c == "second") for v in verdicts if (c := v.shown[1][criterion]) in ("first", "second")]
-        found[f"judge.pairs.{criterion}.shown_first_rate"] = estimate_mean(places, rng)
+        # Two answers of one pair are no two observations.
+        answers = [((v.shown[0][criterion], "first"), (v.shown[1][criterion], "second")) for v in verdicts]
+        chosen = [[choice == place for choice, place in pair if choice in ("first", "second")] for pair in answers]
+        sizes = [len(pair) for pair in chosen]
+        found[f"judge.pairs.{criterion}.shown_first_rate"] = estimate_ratio(
+            [float(sum(pair)) for pair in chosen], sizes, rng, 2 * len(verdicts) - sum(sizes)
+        )
     failures = failures_of(verdicts)
     for kind in ("unparsable", "server", "too_long"):
         found[f"judge.failures.{kind}"] = Estimate(float(failures[kind]), None, None, len(verdicts))

@@ -23,6 +23,7 @@ from interplay.evaluation.judges.features import dialogue_features, turn_feature
 from interplay.evaluation.judges.verdicts import CARD, Agreement, JudgeCard, Verdict, agreements, read_card
 from interplay.metrics.bootstrap import NUM_RESAMPLES
 from interplay.metrics.correlation import spearman
+from interplay.metrics.text import words_per_turn
 from interplay.provenance import code_version
 from interplay.store import read_json, write_lines
 from interplay.types import Record, Role, content_hash
@@ -217,8 +218,7 @@ class LearnedJudge:
             data_digest=content_hash([labels.digest, *(other.digest for other in others)]),
             seed=seed,
             package_version=code_version(),
-            settings=settings
-            | {"systems told apart by the features": f"{_system_accuracy(whole, groupings[BY_PERSON]):.2f} (share, by person)"},
+            settings=settings | _told_apart(whole, groupings[BY_PERSON]),
             trained_texts=tuple(sorted({text_hash(r.talk) for r in [*rated, *further]})),
             agreements=tuple(found),
         )
@@ -265,12 +265,10 @@ def turn_features_names() -> tuple[str, ...]:
 def simple_baselines(rated: Sequence[RatedTalk]) -> dict[str, dict[str, Verdict]]:
     """What a judge must beat: lengths, which need no reading. The direction is the one that people's labels follow."""
     out: dict[str, dict[str, Verdict]] = {}
-    counts: dict[str, Callable[[Talk], float]] = {
+    counts: dict[str, Callable[[Talk], float | None]] = {
         "baseline: fewer turns": lambda t: -float(len(t.lines)),
         "baseline: words of the recommender": lambda t: float(sum(len(x.split()) for x in t.texts(Role.RECOMMENDER))),
-        "baseline: words per recommender turn": lambda t: float(
-            np.mean([len(x.split()) for x in t.texts(Role.RECOMMENDER)] or [0])
-        ),
+        "baseline: words per recommender turn": lambda t: words_per_turn(t.texts(Role.RECOMMENDER)),
         "baseline: words of the user": lambda t: float(sum(len(x.split()) for x in t.texts(Role.USER))),
     }
     for name, count in counts.items():
@@ -474,17 +472,20 @@ def _system_means(known: Sequence[RatedTalk], held: Sequence[RatedTalk]) -> dict
     return out
 
 
-def _system_accuracy(table: _Table, folds: Sequence[NDArray[np.int64]]) -> float:
-    """Share of conversations whose system a linear classifier tells from the features: how much style they carry."""
+def _told_apart(table: _Table, folds: Sequence[NDArray[np.int64]]) -> dict[str, str]:
+    """Share of conversations whose system a linear classifier tells from the features: how much style they carry.
+
+    In words, for the card; nothing where all labels are of one system.
+    """
     from sklearn.linear_model import RidgeClassifier
     from sklearn.preprocessing import StandardScaler
 
     if len(set(table.systems.tolist())) < 2:
-        return 1.0
+        return {}
     right = 0
     for held in folds:
         outside = np.setdiff1d(np.arange(len(table.systems)), held)
         scaler = StandardScaler().fit(table.features[outside])
         model = RidgeClassifier(alpha=300.0).fit(scaler.transform(table.features[outside]), table.systems[outside])
         right += int((model.predict(scaler.transform(table.features[held])) == table.systems[held]).sum())
-    return right / len(table.systems)
+    return {"systems told apart by the features": f"{right / len(table.systems):.2f} (share, by person)"}

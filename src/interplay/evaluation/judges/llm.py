@@ -83,8 +83,8 @@ def _literal(option: str) -> str:
 def read_answer(text: str, options: Mapping[str, Sequence[str]]) -> dict[str, str | None]:
     """What an answer says of each name; None where it says nothing, or nothing that was asked for.
 
-    The first JSON object in the text counts; a model that writes "name: 2" on lines instead is understood too. A name that
-    is given two different values is not.
+    The first JSON object in the text that holds one of the names counts; a model that writes "name: 2" on lines instead is
+    understood too. A name that is given two different values is not.
 
     >>> read_answer('Sure! {"relevance": 3}', {"relevance": "0123", "interestingness": "012"})
     {'relevance': '3', 'interestingness': None}
@@ -95,7 +95,7 @@ def read_answer(text: str, options: Mapping[str, Sequence[str]]) -> dict[str, st
     found: dict[str, object] = {}
     for start in (m.start() for m in re.finditer(r"\{", text)):
         try:
-            value, _ = json.JSONDecoder().raw_decode(text, start)
+            value, _ = json.JSONDecoder(object_pairs_hook=_once).raw_decode(text, start)
         except ValueError:
             continue
         if isinstance(value, dict) and value.keys() & options.keys():
@@ -111,6 +111,14 @@ def read_answer(text: str, options: Mapping[str, Sequence[str]]) -> dict[str, st
         values = {v.removesuffix(".0") for v in written}
         if len(values) == 1 and (value := values.pop()) in allowed:
             out[name] = str(value)
+    return out
+
+
+def _once(pairs: list[tuple[str, object]]) -> dict[str, object]:
+    """A JSON object; a name that is given two different values has none."""
+    out: dict[str, object] = {}
+    for name, value in pairs:
+        out[name] = None if name in out and out[name] != value else value
     return out
 
 

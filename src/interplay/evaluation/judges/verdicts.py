@@ -13,7 +13,8 @@ from interplay.corpora.quality_labels import ASPECT_RANGES, TURN_ASPECTS, RatedT
 from interplay.corpora.talks import Talk
 from interplay.errors import DataError
 from interplay.evaluation.scoring import About, rows
-from interplay.metrics.bootstrap import NUM_RESAMPLES, Estimate, estimate_mean, estimate_ratio
+from interplay.evaluation.values import values_by_scenario
+from interplay.metrics.bootstrap import NUM_RESAMPLES, Estimate, estimate_ratio
 from interplay.metrics.correlation import estimate_agreement, group_spearman, spearman, within_spearman
 from interplay.store import read_json
 from interplay.types import Record, ScoreRow
@@ -142,24 +143,32 @@ def read_card(path: Path) -> JudgeCard:
 # ---- scores ----------------------------------------------------------------------------------------------------------
 
 
-def verdict_rows(verdicts: Sequence[Verdict], about: About) -> list[ScoreRow]:
-    """Mean grade of each aspect, with its interval over conversations, and every kind of failure in a row of its own."""
+def verdict_rows(verdicts: Sequence[Verdict], about: About, *, clusters: Mapping[str, str] | None = None) -> list[ScoreRow]:
+    """Mean grade of each aspect with its interval, and every kind of failure in a row of its own.
+
+    Args:
+        verdicts: one per conversation.
+        about: the fields that the rows share.
+        clusters: by the verdict's id, what was drawn independently (the scenario); each conversation by default.
+    """
+
+    def mean(grades: Sequence[tuple[Verdict, Sequence[float]]], num_skipped: int) -> Estimate:
+        keys = [v.id if clusters is None else clusters[v.id] for v, _ in grades]
+        values = values_by_scenario(keys, [sum(own) for _, own in grades], [len(own) for _, own in grades]).values()
+        return estimate_ratio([v.total for v in values], [v.units for v in values], rng, num_skipped)
+
     rng = np.random.default_rng(about.seed)
     found: dict[str, Estimate] = {}
     for aspect in ASPECT_RANGES:
         if aspect in TURN_ASPECTS:
-            graded = [v.turn_scores[aspect] for v in verdicts if aspect in v.turn_scores]
-            kept = [[g for g in grades if g is not None] for grades in graded]
+            graded = [(v, v.turn_scores[aspect]) for v in verdicts if aspect in v.turn_scores]
+            kept = [(v, [g for g in grades if g is not None]) for v, grades in graded]
             if graded:
-                skipped = sum(len(all_) - len(some) for all_, some in zip(graded, kept, strict=True))
-                with_grade = [grades for grades in kept if grades]
-                found[f"judge.{aspect}"] = estimate_ratio(
-                    [sum(grades) for grades in with_grade], [len(grades) for grades in with_grade], rng, skipped
-                )
+                skipped = sum(len(all_) - len(some) for (_, all_), (_, some) in zip(graded, kept, strict=True))
+                found[f"judge.{aspect}"] = mean([(v, grades) for v, grades in kept if grades], skipped)
         elif any(aspect in v.scores for v in verdicts):
-            scores = [v.scores.get(aspect) for v in verdicts]
-            values = [s for s in scores if s is not None]
-            found[f"judge.{aspect}"] = estimate_mean(values, rng, len(scores) - len(values))
+            scores = [(v, [s]) for v in verdicts if (s := v.scores.get(aspect)) is not None]
+            found[f"judge.{aspect}"] = mean(scores, len(verdicts) - len(scores))
     failures = failures_of(verdicts)
     for kind in FAILURES:
         found[f"judge.failures.{kind}"] = Estimate(float(failures[kind]), None, None, len(verdicts))
