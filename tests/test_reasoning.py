@@ -388,6 +388,21 @@ def test_lists_begin_with_the_gold_item_and_are_learned_only_where_it_is_a_candi
     assert inserted.counts.gold_outside == 1
 
 
+def test_distractors_take_the_place_of_candidates_but_not_of_gold_items() -> None:
+    reasoner = Reasoner(FILM_CATALOG)
+    talk = (user(Action.DISCLOSE_GOAL, "like ", FILMS[0]), recommender(Action.RECOMMEND, "Try ", FILMS[2]))
+    plain = advised(FILM_CATALOG, talk, 4, reasoner)
+    view, unranked = Traces(reasoner, distractors=1.0, seed=3).label(plain)
+    told = view.advice[0].candidates
+    assert told != plain.advice[0].candidates
+    assert told[1] == FILMS[2].label
+    assert len(set(told)) == 4
+    assert FILMS[0].label not in told
+    assert view.advice[0].attributes == reasoner.attributes(told)
+    assert unranked == frozenset()
+    assert Traces(reasoner, distractors=1.0, seed=3).label(plain) == (view, unranked)
+
+
 def test_turns_of_a_log_get_the_reasoning_that_training_would_have_shown() -> None:
     reasoner = Reasoner(CATALOG)
     knowledge = Knowledge(InOrder(CATALOG), CATALOG, 3, reasoner)

@@ -270,6 +270,8 @@ class TraceSettings(Section):
     """Who writes the reasoning that is learned: "rules", or the model of URL#MODEL."""
     tries: int = Field(default=3, ge=1)
     """Times that a model is asked for a list that begins with the gold item, before the rules stand in."""
+    distractors: float = Field(default=0.0, ge=0, le=1)
+    """Share of the candidates, gold items apart, that are replaced by items drawn from the catalog: more to tell apart."""
     outside: Literal["unlearned", "insert"] = "unlearned"
     """Where no gold item is a candidate: do not learn the list, or put the gold item in the place of a candidate."""
 

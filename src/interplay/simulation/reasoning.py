@@ -118,6 +118,11 @@ class Reasoner:
         for item in self.catalog:
             self._item_of.setdefault(item.label, item)
 
+    @property
+    def labels_of_catalog(self) -> tuple[str, ...]:
+        """How the items of the catalog are written, each once."""
+        return tuple(self._item_of)
+
     def attributes(self, titles: Sequence[str]) -> tuple[tuple[str, ...], ...]:
         """What is shown beside candidates, given by `Item.label`."""
         return tuple(shown_values(self._item_of[t], self.kinds) if t in self._item_of else () for t in titles)

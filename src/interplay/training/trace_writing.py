@@ -78,7 +78,7 @@ def traces_of(config: TrainConfig, corpora: list[Corpus], knowledge: Knowledge |
     require_reasoning(config)
     if knowledge is None or knowledge.reasoner is None:
         return None, {}
-    traces = Traces(knowledge.reasoner, config.trace.outside, config.seed)
+    traces = Traces(knowledge.reasoner, config.trace.outside, config.trace.distractors, config.seed)
     if config.trace.source == RULES:
         return traces, {}
     from interplay.backends.http import HttpBackend

@@ -40,13 +40,15 @@ class Traces:
     Args:
         reasoner: the rules.
         outside: see `Outside`.
-        seed: of where a gold item is inserted.
+        distractors: share of the candidates that are no gold items and are replaced by items drawn from the catalog.
+        seed: of where a gold item is inserted, and of what is replaced.
         written: a model's traces by `trace_key`; turns without one get the rules'.
         counts: are added to.
     """
 
     reasoner: Reasoner
     outside: Outside = "unlearned"
+    distractors: float = 0.0
     seed: int = 0
     written: Mapping[str, Reasoning] = field(default_factory=dict)
     counts: TraceCounts = field(default_factory=TraceCounts)
@@ -83,16 +85,26 @@ class Traces:
         return tuple(dict.fromkeys(label for label, mention in labels if mention.item_id in self.reasoner.catalog))
 
     def candidates(self, view: View, advice: Advice) -> Advice:
-        """The advice; with `insert` and no gold item in it, a gold item in the place of one of the candidates."""
+        """The advice as it is trained on.
+
+        With `distractors` some candidates are replaced by items drawn from the catalog; with `insert`, where no gold item is
+        among the candidates, one of these by a gold item.
+        """
         gold = self.gold(view, advice.turn)
-        if self.outside != "insert" or not gold or not advice.candidates or set(gold) & set(advice.candidates):
-            return advice
-        named = {title for turn in view.turns[: advice.turn] for title in self.reasoner.labels(turn)}
-        new = [title for title in gold if title not in named]
-        if not new:
-            return advice
         titles = list(advice.candidates)
-        titles[random.Random(derive_seed(self.seed, "insert", trace_key(view, advice, gold))).randrange(len(titles))] = new[0]
+        rng = random.Random(derive_seed(self.seed, "candidates", trace_key(view, advice, gold)))
+        named = {title for turn in view.turns[: advice.turn] for title in self.reasoner.labels(turn)}
+        if self.distractors:
+            drawn = (title for title in rng.choices(self.reasoner.labels_of_catalog, k=4 * len(titles)) if title not in named)
+            for place, title in enumerate(titles):
+                other = next(drawn, title)
+                if title not in gold and rng.random() < self.distractors and other not in titles:
+                    titles[place] = other
+        new = [title for title in gold if title not in named]
+        if self.outside == "insert" and new and titles and not set(gold) & set(titles):
+            titles[rng.randrange(len(titles))] = new[0]
+        if titles == list(advice.candidates):
+            return advice
         return replace(advice, candidates=tuple(titles), attributes=self.reasoner.attributes(titles))
 
     @staticmethod
