@@ -7,6 +7,7 @@ given. Words are drawn from a Zipf-like vocabulary, so texts repeat themselves a
 """
 
 import argparse
+import gc
 import json
 import multiprocessing
 import resource
@@ -20,6 +21,7 @@ from pathlib import Path
 import numpy as np
 
 from interplay import __version__
+from interplay.cli import COLLECT_AFTER
 from interplay.evaluation.exposure import exposure_rows, shown_in_dialogues
 from interplay.evaluation.leak_scores import leak_rows, simulation_part_rows
 from interplay.evaluation.leakage import LeakChecker, LeakReport
@@ -260,6 +262,7 @@ GROUPS: dict[str, Callable[[Made], list[ScoreRow]]] = {
 
 def measure(name: str, directory: str, num: int) -> dict[str, float | int | str]:
     """Run one group in this process."""
+    gc.set_threshold(*COLLECT_AFTER)  # as every verb does
     made = Made(Path(directory), num)
     cpu, wall = time.process_time(), time.perf_counter()
     found = GROUPS[name](made)

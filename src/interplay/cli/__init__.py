@@ -4,6 +4,7 @@ Exit codes: 0 done; 1 the user's input is at fault (one line on stderr); 2 parti
 130 interrupted.
 """
 
+import gc
 import sys
 from collections.abc import Sequence
 
@@ -20,6 +21,9 @@ VERBS = {
     "report": "one HTML page, CSV and LaTeX tables from Runs",
     "chat": "talk to either side in the terminal",
 }
+
+COLLECT_AFTER = (10_000, 10, 100)
+"""For gc.set_threshold. Records hold no cycles; looking all of them through as they are read takes as long as reading them."""
 
 _HELP = f"""usage: interplay VERB [flags]        interplay VERB --help tells a verb's flags
 
@@ -49,6 +53,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         close = difflib.get_close_matches(verb, VERBS, n=1)
         hint = f" (did you mean {close[0]}?)" if close else ""
         return _fail(f"unknown verb {verb}{hint}; accepted: {', '.join(VERBS)}")
+    gc.set_threshold(*COLLECT_AFTER)
     try:
         from interplay.cli.verbs import run_verb
 
