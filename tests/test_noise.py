@@ -19,7 +19,7 @@ from interplay.simulation.batch import Plan, simulate
 from interplay.simulation.dialogue import converse
 from interplay.simulation.ensemble import Ensemble
 from interplay.simulation.model_agents import TokenAgent, titles_of
-from interplay.simulation.noise import ACCEPTS, REJECTIONS, NoisyUser, own_words, read_spec
+from interplay.simulation.noise import ACCEPTS, REJECTIONS, NoisyUser, own_words, read_spec, without_noise
 from interplay.simulation.rule_recommender import RuleRecommender
 from interplay.simulation.scripted import ScriptedAgent
 from interplay.simulation.specs import LoadedAgent, ensemble_of, load_from_spec, with_noise
@@ -218,6 +218,10 @@ def test_a_wrong_spec_is_refused_in_one_line(spec: str) -> None:
     with pytest.raises(ConfigError, match="write noise:P:SPEC with P from 0 to 1") as found:
         load(spec)
     assert "\n" not in str(found.value)
+
+
+def test_noise_makes_no_other_simulator() -> None:
+    assert without_noise("noise:0.1:agenda") == without_noise("agenda") == "agenda"
 
 
 def test_noise_is_for_users() -> None:

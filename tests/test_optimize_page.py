@@ -142,6 +142,11 @@ def test_a_held_out_simulator_that_was_trained_on_is_none(tmp_path: Path, capsys
     assert "runs/user is held out and trained on" in report(made, out=tmp_path / "out", capsys=capsys)
 
 
+def test_noise_about_a_simulator_that_was_trained_on_makes_it_no_other(tmp_path: Path, capsys) -> None:
+    made = made_output(tmp_path / "a", held_out=("agenda", "noise:0.2:runs/user"))
+    assert "runs/user is held out and trained on" in report(made, out=tmp_path / "out", capsys=capsys)
+
+
 def test_seeds_must_be_of_one_experiment_and_differ(outputs, tmp_path: Path, capsys) -> None:
     other = made_output(tmp_path / "b", 7)
     config = (other / "optimize.json").read_text().replace('"algorithm": "turn"', '"algorithm": "grpo"')

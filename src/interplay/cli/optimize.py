@@ -13,6 +13,7 @@ from interplay.config import OptimizeConfig
 from interplay.corpora.corpus import Corpus
 from interplay.errors import ConfigError, DataError
 from interplay.simulation.agents import is_told_target
+from interplay.simulation.noise import without_noise
 from interplay.simulation.specs import LoadedAgent, ensemble_of, load_from_spec, with_noise
 from interplay.types import Catalog, Dialogue, Role, Scenario, Split
 
@@ -26,10 +27,11 @@ def require_held_out(config: OptimizeConfig) -> None:
     Raises:
         ConfigError: there are fewer, one is given twice, or one is trained against.
     """
-    both = [spec for spec in config.held_out if spec in config.users]
+    trained = {without_noise(spec) for spec in config.users}
+    both = [spec for spec in config.held_out if without_noise(spec) in trained]
     if both:
         raise ConfigError(f"{both[0]} is among --users and --held-out; a simulator that is trained against proves nothing")
-    twice = [spec for spec, number in Counter(config.held_out).items() if number > 1]
+    twice = [spec for spec, number in Counter(map(without_noise, config.held_out)).items() if number > 1]
     if twice:
         raise ConfigError(f"{twice[0]} is given twice with --held-out")
     if len(config.held_out) < 2:

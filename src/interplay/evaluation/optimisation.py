@@ -15,6 +15,7 @@ import numpy as np
 from interplay.errors import RunError
 from interplay.metrics.bootstrap import CONFIDENCE, Estimate
 from interplay.provenance import is_complete
+from interplay.simulation.noise import without_noise
 from interplay.store import CODE_VERSIONS, changed_fields, read_json, read_json_lines, read_records
 from interplay.types import Alarm, Check, CheckKind, Dialogue, Scenario
 
@@ -113,7 +114,8 @@ def require_proof(found: Sequence[Optimisation]) -> None:
     """
     for one in found:
         training, held_out = one.simulators(CheckKind.TRAINING), one.simulators(CheckKind.HELD_OUT)
-        both = sorted(set(training) & set(held_out))
+        told = [{without_noise(spec) for spec in one.config.get(name, [])} for name in ("users", "held_out")]
+        both = sorted((set(training) & set(held_out)) | (told[0] & told[1]))
         missing = []
         if both:
             missing.append(f"{', '.join(both)} is held out and trained on")

@@ -62,6 +62,17 @@ def read_spec(spec: str) -> tuple[float, str]:
     return share, inner
 
 
+def without_noise(spec: str) -> str:
+    """The user simulator of a spec, whatever noise is about it: another rate makes no other simulator.
+
+    >>> without_noise("noise:0.3:noise:0.1:agenda"), without_noise("runs/user")
+    ('agenda', 'runs/user')
+    """
+    while spec.startswith(NOISE):
+        spec = read_spec(spec)[1]
+    return spec
+
+
 class Always:
     """Guidance that has one answer."""
 
