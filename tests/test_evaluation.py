@@ -495,6 +495,7 @@ def test_every_score_of_nothing_is_none() -> None:
 def test_every_score_is_defined_in_one_line() -> None:
     optional = {"turns.bert_score", "turns.confusion", "recommendation.match_score", "simulation.match_score"}
     optional |= {"replay.stand_in_rate", "replay.difference", "replay.accept_rate"}
+    optional |= {"ranking.readable", "ranking.list_valid", "ranking.wishes_met"}
     written_where_there_is_something = optional | {
         metric
         for metric in METRICS
