@@ -15,6 +15,7 @@ The engine serves the very weights that are trained: after a step there is nothi
 """
 
 import asyncio
+import gc
 import json
 import logging
 import math
@@ -191,9 +192,11 @@ def optimise(config: OptimizeConfig, environment: Environment, *, on_progress: O
             trainer.remember()
         elif trainer.is_world_process_zero():
             trainer.check(0)
+        gc.freeze()  # what is loaded stays; looking through it again and again is a tenth of a turn
         try:
             trainer.train(resume_from_checkpoint=checkpoint)
         finally:
+            gc.unfreeze()
             runner.run(_close(trainer, environment))
     if interrupts.is_set:
         raise KeyboardInterrupt
@@ -393,7 +396,7 @@ class PolicyTrainer(GRPOTrainer):
                 max_grad_norm=config.max_grad_norm,
                 beta=config.kl_weight or (1.0 if config.algorithm == "dpo" else 0.0),
                 temperature=config.sampling.temperature,
-                gradient_checkpointing=config.gradient_checkpointing,
+                activation_checkpointing=config.gradient_checkpointing,
                 disable_dropout=True,
                 save_strategy="steps",
                 save_steps=config.save_every * config.iterations,
