@@ -20,12 +20,13 @@ from interplay.errors import ConfigError, InterplayError
 from interplay.formats.tags import title_tags
 from interplay.items.ranker import ItemRanker, TrainingLog
 from interplay.simulation.batch import Plan
-from interplay.simulation.checkpoint import load_agent, load_form, read_card
+from interplay.simulation.checkpoint import CARD, load_agent, load_form, read_card
 from interplay.simulation.dialogue import Limits
 from interplay.simulation.stubs import StubUser
 from interplay.store import read_json_lines
 from interplay.training import policy_gradient, sft
 from interplay.training.advantages import segment_loss
+from interplay.training.backbone import build_tiny
 from interplay.training.credit import give_credit, list_advantages, list_places
 from interplay.training.log_probs import log_probs
 from interplay.training.policy_gradient import Environment, Measured, optimise, require_exact
@@ -190,6 +191,26 @@ def test_rollouts_are_in_the_order_of_scenarios_and_samples_with_a_turn_for_each
             said = [turn for turn in one.dialogue.turns if turn.role is Role.RECOMMENDER]
             assert len(said) == 3
             assert {int(t) for row in one.rows for t in row.turns} == {0, 1, 2}
+
+
+def test_a_simulator_may_have_another_tokenizer(data, trained, tmp_path) -> None:
+    corpus = Corpus.read(data)
+    other = TinyConfig(layers=1, width=32, vocab_size=350, context=512)
+    model, tokenizer = build_tiny([corpus], MOVIE, other, 1)
+    for part in (model, tokenizer):
+        part.save_pretrained(tmp_path)
+    card = read_card(trained).model_copy(update={"role": Role.USER})
+    (tmp_path / CARD).write_text(card.model_dump_json())
+    talker, _ = load_agent(tmp_path, Role.USER, sampling=WARM, catalog=CATALOG)
+    agent, _ = load_agent(trained, Role.RECOMMENDER, sampling=WARM, catalog=CATALOG)
+    engine, agent.backend = agent.backend, Recorder(agent.backend)
+    assert len(talker.form.tokenizer) != len(agent.form.tokenizer)
+    starts = [s for s in corpus.scenarios if s.split is Split.TRAIN][:1]
+    (group,) = asyncio.run(roll_out(starts, talker, agent, agent.backend, Plan(seed=2, num_samples=3, limits=Limits(4))))
+    said = next(one for one in group if len(one.dialogue.turns) > 2)
+    assert said.dialogue.turns[1].text in agent.form.decode(said.rows[0].ids)
+    found = log_probs(engine.model, [said.rows[0]], temperature=WARM.temperature, padding=0)
+    np.testing.assert_allclose(found.free[0].numpy(), said.rows[0].sampled, atol=2e-5)
 
 
 def test_log_probabilities_of_training_are_those_the_sampler_told_at_its_temperature(spoken) -> None:

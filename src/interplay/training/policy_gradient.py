@@ -749,6 +749,10 @@ class PolicyTrainer(GRPOTrainer):
     def finish_round(self, number: int) -> dict[str, Any]:
         """The line of the log, once the weights have moved for the last time in a round."""
         tally = self._tally
+        if self.accelerator.num_processes > 1:
+            told: list[_Tally] = gather_object([tally])
+            tally = _Tally(**{name: sum(getattr(one, name) for one in told) for name in _Tally.__slots__})
+            tally.loss /= len(told)
         has_kl = bool(self.config.kl_weight) or self.config.algorithm == "dpo"
         self._line |= {
             "kl": tally.kl / tally.num_segments if tally.num_segments and has_kl else None,
