@@ -173,7 +173,7 @@ class TokenFormat:
         return out
 
     def turn_ids(self, turn: Turn) -> list[int]:
-        """Ids of what the speaker says: from `<action>` to the end-of-turn token, or END of a user that leaves without a word."""
+        """Ids of what the speaker says: from `<action>` to the end-of-turn token, or END of a user that leaves wordlessly."""
         if self.end is not None and turn.action is Action.GIVE_UP and not turn.text:
             return [self.end]
         return self._encode(pieces_of_turn(turn, self.domain, acts=self.acts))
