@@ -5,6 +5,7 @@ All give scores of shape (num_contexts, num_items); higher is better, and only t
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, Self
 
 import numpy as np
@@ -25,7 +26,14 @@ NEIGHBOURS = 60
 """Training contexts that vote in BM25 over contexts."""
 
 
-@dataclass(slots=True, frozen=True)
+def turned(matrix: Any) -> Any:
+    """The transpose as a CSR matrix of its own: what multiplies it would otherwise be turned into one at every product."""
+    import scipy.sparse as sp
+
+    return sp.csr_array(matrix.T)
+
+
+@dataclass(frozen=True)
 class Facts:
     """What is known of the items, as sparse matrices (scipy CSR)."""
 
@@ -41,6 +49,26 @@ class Facts:
     """NaN where it is not known; shape (num_items,)."""
     idf: Floats
     """Inverse document frequency of the words over the items; shape (num_words,)."""
+
+    @cached_property
+    def content_by_word(self) -> Any:
+        """`content`, shape (num_words, num_items)."""
+        return turned(self.content)
+
+    @cached_property
+    def titles_by_word(self) -> Any:
+        """`titles`, shape (num_words, num_items)."""
+        return turned(self.titles)
+
+    @cached_property
+    def in_titles(self) -> Any:
+        """1 where a word is in the title, shape (num_items, num_words)."""
+        return (self.titles > 0).astype(np.float32)
+
+    @cached_property
+    def items_by_genre(self) -> Any:
+        """`genres`, shape (num_genres, num_items)."""
+        return turned(self.genres)
 
 
 def read_facts(items: Sequence[Item], number: dict[str, int]) -> Facts:
@@ -159,7 +187,7 @@ class Cooccurrence:
         return cls(unpack(arrays))
 
 
-@dataclass(slots=True, frozen=True)
+@dataclass(frozen=True)
 class Bm25:
     """BM25 of documents of words; with `votes`, documents are training contexts that vote for what came next."""
 
@@ -187,11 +215,15 @@ class Bm25:
         weights.data = weights.data * (K1 + 1) / (weights.data + per_row) * idf[weights.indices]
         return cls(sp.csr_array(weights).astype(np.float32), votes)
 
+    @cached_property
+    def _by_word(self) -> Any:
+        return turned(self.weights)
+
     def scores(self, contexts: Contexts) -> Floats:
         """Scores (num_contexts, num_items). Of the neighbours the best votes with 1, the others with (their share)^3."""
         import scipy.sparse as sp
 
-        found = np.asarray((word_sets(contexts, self.weights.shape[1]) @ self.weights.T).toarray(), np.float32)
+        found = np.asarray((word_sets(contexts, self.weights.shape[1]) @ self._by_word).toarray(), np.float32)
         if self.votes is None:
             return found
         num = min(NEIGHBOURS, found.shape[1])
@@ -225,7 +257,7 @@ def votes_of(gold: Sequence[Sequence[int]], num_items: int) -> Any:
 def content_scores(contexts: Contexts, facts: Facts) -> Floats:
     """Likeness to what was named: sum over named items of the cosine of TF-IDF, not counting an item's with itself."""
     named = named_items(contexts, facts.content.shape[0], decay=1.0)
-    alike = np.asarray(((named @ facts.content) @ facts.content.T).toarray(), np.float32)
+    alike = np.asarray(((named @ facts.content) @ facts.content_by_word).toarray(), np.float32)
     return alike - np.asarray(named.toarray(), np.float32)
 
 

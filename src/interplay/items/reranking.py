@@ -82,8 +82,8 @@ def features(contexts: Contexts, scores: Mapping[str, Floats], fused: Floats, fa
         np.put_along_axis(out, contexts.items, values.astype(np.float32), axis=1)
         return out[:, :-1]
 
-    def like(who: Any, what: Any) -> Floats:
-        return np.asarray(((who @ what) @ what.T).toarray(), np.float32)
+    def like(who: Any) -> Floats:
+        return np.asarray(((who @ facts.genres) @ facts.items_by_genre).toarray(), np.float32)
 
     speakers, ages = at(dense(contexts.speakers)), at(dense(contexts.ages))
     padded_years = np.append(facts.years, np.float32(np.nan))
@@ -103,10 +103,10 @@ def features(contexts: Contexts, scores: Mapping[str, Floats], fused: Floats, fa
         years,
         years - mean_year[:, None],
         years - said_years[:, :1],
-        at(like(named, facts.genres)) / held,
-        at(like(last, facts.genres)),
-        at(np.asarray((word_sets(contexts, facts.titles.shape[1]) @ facts.titles.T).toarray(), np.float32)),
-        at(np.asarray(((last @ (facts.titles > 0).astype(np.float32)) @ facts.titles.T).toarray(), np.float32)),
+        at(like(named)) / held,
+        at(like(last)),
+        at(np.asarray((word_sets(contexts, facts.titles.shape[1]) @ facts.titles_by_word).toarray(), np.float32)),
+        at(np.asarray(((last @ facts.in_titles) @ facts.titles_by_word).toarray(), np.float32)),
         np.broadcast_to(held, rows.shape),
     ]
     return rows, np.stack([np.asarray(c, np.float32) for c in columns], axis=2)

@@ -80,7 +80,28 @@ def _pool(weights: Tensor, mask: Tensor, nothing: Tensor, vectors: Tensor) -> Te
     return (scores.softmax(dim=1)[:, None, :-1] @ vectors).squeeze(1)
 
 
-class _View(nn.Module):
+class _KeepsVectors(nn.Module):
+    """Item vectors are computed once and kept until the module is trained again: they cost more than one context's scores."""
+
+    _kept: Tensor | None = None
+
+    def item_vectors(self) -> Tensor:
+        """Shape (num_items, dim)."""
+        raise NotImplementedError
+
+    def kept_vectors(self) -> Tensor:
+        """`item_vectors` of a module that is not being trained."""
+        if self._kept is None:
+            self._kept = self.item_vectors().detach()
+        return self._kept
+
+    def train(self, mode: bool = True) -> Self:
+        """As torch's; the weights are taken to change, whichever the mode."""
+        self._kept = None
+        return super().train(mode)
+
+
+class _View(_KeepsVectors):
     """A query from the context, a vector per item, a bias that starts from popularity, a bonus for what was named."""
 
     def __init__(self, num_items: int, log_popularity: Floats) -> None:
@@ -91,10 +112,6 @@ class _View(nn.Module):
         self.copied = nn.Parameter(torch.zeros(NUM_SLOTS))
         self.slots = nn.Parameter(torch.tensor([-0.1 * (n // 2) for n in range(NUM_SLOTS)]))
         self.nothing = nn.Parameter(torch.tensor(0.0))
-
-    def item_vectors(self) -> Tensor:
-        """Shape (num_items, dim)."""
-        raise NotImplementedError
 
     def query(self, batch: "Batch") -> Tensor:
         """Shape (num_contexts, dim)."""
@@ -198,7 +215,7 @@ class CollaborativeView(_View):
         return _pool(self.slots[batch.item_slots], batch.item_mask, self.nothing, self.heard(batch.items))
 
 
-class CrossAttentionView(nn.Module):
+class CrossAttentionView(_KeepsVectors):
     """Both views at once: each view's query also looks over the other view's tokens, and all is trained together.
 
     Args:
@@ -299,7 +316,7 @@ def train_view(
 @torch.no_grad()
 def view_scores(view: Any, contexts: Contexts, num_items: int) -> Floats:
     """Scores (num_contexts, num_items) of a trained view."""
-    vectors = view.item_vectors()
+    vectors = view.kept_vectors()
     out = np.empty((len(contexts), num_items), np.float32)
     for start in range(0, len(contexts), BATCH):
         part = slice(start, start + BATCH)
@@ -339,3 +356,4 @@ def set_view_arrays(view: nn.Module, arrays: dict[str, NDArray[Any]]) -> None:
     with torch.no_grad():
         for name, parameter in view.named_parameters():
             parameter.copy_(torch.from_numpy(arrays[name]))
+    view.eval()
