@@ -148,7 +148,7 @@ def reasonings(draw: st.DrawFn) -> Reasoning:
     )
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=25, deadline=None)
 @given(reasonings())
 def test_any_reasoning_reads_back_as_it_was_written(form: TokenFormat, reasoning: Reasoning) -> None:
     turn = OFFER.model_copy(update={"reasoning": reasoning})
@@ -164,7 +164,7 @@ pieces = st.sampled_from(
 )
 
 
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=60, deadline=None)
 @given(st.lists(pieces, max_size=14), st.booleans())
 def test_no_output_crashes_the_reader_and_what_it_takes_reads_back(parts: list[str], is_begun: bool) -> None:
     text = "".join(["<reasoning><ranking>" if is_begun else "", *parts])
@@ -557,7 +557,7 @@ def test_a_trained_recommender_says_that_it_reasons_and_what_it_was_taught(train
 def test_it_is_simulated_unchanged_and_its_reasoning_is_in_the_record_alone(trained: Path) -> None:
     from interplay.store import Run
 
-    command = ["simulate", "--user", "stub:accept-last", "--recommender", str(trained / "model"), "--max-turns", "6"]
+    command = ["simulate", "--user", "stub:accept-last", "--recommender", str(trained / "model"), "--max-turns", "4"]
     command += ["--scenarios", str(trained / "data"), "--out", str(trained / "run")]
     assert main([*command, "--sampling.max-new-tokens", "70"]) in (0, 2)
     spoken = [t for d in Run.read(trained / "run").dialogues() for t in d.turns if t.role is Role.RECOMMENDER]
