@@ -121,8 +121,8 @@ def _items(rows: list[dict[str, Any]]) -> list[Item]:
     items: list[Item] = []
     taken: set[str] = set()
     for item_id, title in sorted(titles.items()):
-        said = [name for name, _ in openings.get(item_id, Counter()).most_common() if is_name(name)]
-        short = said[0] if said else " ".join(title.split()[:MOST_WORDS]).rstrip(",;:.-(")
+        names = [name for name, _ in openings.get(item_id, Counter()).most_common() if is_name(name)]
+        short = names[0] if names else " ".join(title.split()[:MOST_WORDS]).rstrip(",;:.-(")
         # Two products of one maker may open alike; then the longer title tells them apart.
         name = short if short.casefold() not in taken else title
         taken.add(name.casefold())
