@@ -456,6 +456,8 @@ def test_control_of_a_user_that_can_not_be_told_is_refused(trained: Path) -> Non
         load(trained / "plain", length=[4])
     with pytest.raises(ConfigError, match=r"trained with cues .*; agenda is none"):
         load("agenda", verbosity="terse")
+    with pytest.raises(ConfigError, match="for models in this process"):
+        load(f"vllm:{trained / 'told'}", tolerance=0.1)
     with pytest.raises(ConfigError, match="leave out --no-constrained"):
         load_from_spec(
             str(trained / "told"),

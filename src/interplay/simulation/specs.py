@@ -224,7 +224,9 @@ def load_from_spec(
         )
     filled, print_of = slots_of(flags, card, catalog, constrained=constrained)
     if flags is None or flags.strategy is None:
-        cues, print_of_cues = cues_of(asked, card, Path(model_path), catalog, constrained=constrained)
+        cues, print_of_cues = cues_of(
+            asked, card, Path(model_path), catalog, constrained=constrained, in_process=model_path == spec
+        )
     else:
         cues, print_of_cues = strategies_of(flags.strategy, card, Path(model_path))
     trained, _ = load_agent(
@@ -409,7 +411,7 @@ def strategies_of(spec: str, card: "CheckpointCard", path: Path) -> "tuple[tuple
 
 
 def cues_of(
-    flags: ControlFlags, card: "CheckpointCard", path: Path, catalog: Catalog, *, constrained: bool
+    flags: ControlFlags, card: "CheckpointCard", path: Path, catalog: Catalog, *, constrained: bool, in_process: bool
 ) -> "tuple[tuple[CueSource, ...], str]":
     """What tells a trained model of itself and of its turns.
 
@@ -419,6 +421,7 @@ def cues_of(
         path: where it lies, with what people were like beside it.
         catalog: what is talked about.
         constrained: whether it is held to a format.
+        in_process: whether it runs in this process; other engines know the format's grammar, which counts no words.
 
     Returns:
         The sources, none for a model that was trained without cues; and what to add to the agent's fingerprint.
@@ -439,6 +442,8 @@ def cues_of(
         )
     if flags.tolerance is not None and not constrained:
         raise ConfigError("--control.tolerance holds turns to a length by constrained decoding: leave out --no-constrained")
+    if flags.tolerance is not None and not in_process:
+        raise ConfigError(f"--control.tolerance is for models in this process: pass --user {path}, without {VLLM}")
     state = (BeliefCues(FacetIndex(catalog)),) if BELIEF in card.cues and card.role is Role.USER else ()
     if card.role is not Role.USER or not set(card.cues) & {*SESSION_CUES, *TURN_CUES[Role.USER]}:
         return state, ""
