@@ -22,6 +22,8 @@ SMALL = {
     "simulate": "--num-dialogues 4 --max-turns 4 --sampling.max-new-tokens 30",
     **{f"evaluate {form}": "--num-dialogues 3 --sampling.max-new-tokens 30" for form in ("replay", "turns", "recommendation")},
     "evaluate persuasion": "--num-dialogues 2 --sampling.max-new-tokens 30",
+    "optimize": "--steps 1 --scenarios-per-step 1 --group-size 2 --check-dialogues 2 --check-split train --max-turns 4 "
+    "--sampling.max-new-tokens 30 --user-sampling.max-new-tokens 30",
     "evaluate matrix": "--num-dialogues 2 --max-turns 4 --sampling.max-new-tokens 30",
 }
 """What is appended to make a command quick; a later flag wins over an earlier one."""
