@@ -17,6 +17,7 @@ from interplay.config import OptimizeConfig, RewardSpec, RewardWeights, Sampling
 from interplay.constraints import Allowed
 from interplay.corpora.corpus import Corpus, Counts
 from interplay.errors import ConfigError, InterplayError
+from interplay.evaluation.strategies import StrategyClassifier
 from interplay.formats.tags import title_tags
 from interplay.items.ranker import ItemRanker, TrainingLog
 from interplay.simulation.batch import Plan
@@ -37,6 +38,7 @@ from interplay.training.rollouts import Recorder, Row, Sample, Spoken, choices, 
 from interplay.types import Ending, Role, Split
 from makers import CATALOG, MOVIE, TALK, dialogue, scenario
 from test_reasoning import FILM_CATALOG, begin, talk
+from test_strategies import labelled
 
 SHAPE = TinyConfig(layers=1, width=64, vocab_size=320, context=512)
 WARM = Sampling(temperature=0.7, max_new_tokens=24)
@@ -439,6 +441,46 @@ def test_a_run_that_was_interrupted_and_then_killed_is_resumed_to_the_run_that_w
     assert main(arguments(data, trained, out, "--resume")) == 0
 
 
+@pytest.fixture(scope="module")
+def judged(data) -> list[str]:
+    """The flags of a short run that is rewarded for realism and sociability."""
+    path = data.parent / "strategies"
+    path.mkdir()
+    StrategyClassifier.fit("made", labelled(10), num_folds=2, penalties=(4.0,)).write(path)
+    short = ["--steps", "2", "--realism-dialogues", "3", "--check-dialogues", "1", "--strategies", str(path)]
+    return [*short, "--rewards.weights.realism", "1", "--rewards.weights.sociability", "1"]
+
+
+def test_realism_and_sociability_are_judged_alike_in_a_run_that_was_interrupted_and_resumed(
+    data, trained, judged, monkeypatch, capsys
+) -> None:
+    whole, stopped = data.parent / "judged", data.parent / "judged-again"
+    assert main(arguments(data, trained, whole, *judged)) == 0
+    spoken = lines(whole / "start.jsonl")
+    assert len({talk["scenario_key"] for talk in spoken}) == 3
+    assert {talk["user"] for talk in spoken} == {"stub:accept-first"}
+    for line in lines(whole / "logs" / "steps.jsonl"):
+        assert line["terms"]["realism"]["n"] == line["terms"]["sociability"]["n"] == 6
+        assert 0 < line["terms"]["realism"]["mean"] < 1
+        assert 0 <= line["terms"]["sociability"]["mean"] <= 1
+
+    real = policy_gradient.Reporter.on_step_end
+
+    def interrupt(self, *told, **rest):
+        signal.raise_signal(signal.SIGINT)
+        real(self, *told, **rest)
+
+    monkeypatch.setattr(policy_gradient.Reporter, "on_step_end", interrupt)
+    assert main(arguments(data, trained, stopped, *judged)) == 130
+    monkeypatch.undo()
+    monkeypatch.delattr(policy_gradient.PolicyTrainer, "_speak")  # what the judge learned from is read, not held again
+    assert main(arguments(data, trained, stopped, *judged, "--resume")) == 0
+    assert [line["step"] for line in lines(stopped / "logs" / "steps.jsonl")] == [1, 2]
+    assert same_but_for_time(stopped, whole)
+    assert weights(stopped) == weights(whole)
+    assert (stopped / "start.jsonl").read_bytes() == (whole / "start.jsonl").read_bytes()
+
+
 async def nothing() -> None:
     pass
 
@@ -664,3 +706,19 @@ def test_credit_that_the_policy_can_t_have_is_refused(data, trained, tmp_path, o
 def test_a_round_that_takes_more_scenarios_than_there_are_is_one_line(data, trained, tmp_path, capsys) -> None:
     assert main([*arguments(data, trained, tmp_path / "o"), "--scenarios-per-step", "99"]) == 1
     assert "holds 6 scenarios, fewer than one round takes (99)" in capsys.readouterr().err
+
+
+def test_a_reward_without_its_judge_is_one_line(data, trained, tmp_path, capsys) -> None:
+    starts = [scenario(split=Split.TEST)]
+    Corpus("late", [dialogue(starts[0])], starts, CATALOG, Counts(1, 1)).save(tmp_path / "late")
+    realism, sociability = "--rewards.weights.realism", "--rewards.weights.sociability"
+    for more, message in (
+        ([sociability, "1"], "--strategies DIR, made by interplay evaluate train-strategies --out DIR"),
+        ([sociability, "1", "--strategies", str(data)], "so it is no classifier of strategies"),
+        (["--strategies", str(data)], "--strategies is asked by the reward sociability alone"),
+        ([realism, "1", "--human", str(tmp_path / "late")], "late has no turn of a recommender who is a person"),
+    ):
+        assert main(arguments(data, trained, tmp_path / "o", *more)) == 1
+        told = capsys.readouterr().err.strip()
+        assert message in told
+        assert "\n" not in told

@@ -12,7 +12,7 @@ from interplay.config import Config, RewardSpec, RewardWeights, parse_config
 from interplay.errors import ConfigError
 from interplay.training.rewards import futures, judges, scoring, terms
 from interplay.training.rewards.futures import multiturn_aware
-from interplay.training.rewards.judges import WordDiscriminator, goal_by_rules
+from interplay.training.rewards.judges import PolicyDiscriminator, WordDiscriminator, goal_by_rules
 from interplay.training.rewards.rollouts import Answer, Rollout
 from interplay.training.rewards.scoring import Judges, Rewards, Scored, summarise
 from interplay.training.rewards.terms import (
@@ -242,6 +242,19 @@ def test_the_word_discriminator_tells_people_from_a_caricature() -> None:
     assert realism(rollout(role=Role.USER), model)[-1] is not None
     with pytest.raises(ValueError, match="0 and 4"):
         WordDiscriminator.fit([], machines)
+
+
+def test_a_discriminator_of_a_policy_is_fitted_once_the_policy_has_spoken() -> None:
+    judge = PolicyDiscriminator(["nah seen it", "lol ok"])
+    rewards = Rewards(RewardSpec(weights=every_weight(["realism"])), judges=Judges(p_human=judge))
+    with pytest.raises(ValueError, match="before it had any turn of the policy"):
+        rewards(rollout())
+    judge.fit([turn.text for turn in TALK if turn.role is Role.RECOMMENDER])
+    total = rewards(rollout()).total
+    assert total is not None
+    assert 0 < total < 0.5
+    with pytest.raises(ValueError, match="got none"):
+        PolicyDiscriminator([])
 
 
 def test_goal_alignment_is_half_a_point_for_each_of_five_parts() -> None:

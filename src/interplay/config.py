@@ -509,6 +509,10 @@ class OptimizeConfig(ResumableOutput, SlotFlags):
     """Data directory whose scenarios are played; its logs of people, if any, are measured on too."""
     human: Path | None = None
     """Data directory with the logs of people to measure on; by default --data, as far as people speak there."""
+    strategies: Path | None = None
+    """A classifier (made by evaluate train-strategies) that the reward sociability asks."""
+    realism_dialogues: int = Field(default=200, ge=1)
+    """Conversations of people, and of the recommender before the first round, that tell the reward realism what is human."""
     algorithm: Literal["turn", "grpo", "rank", "dpo", "best-of-n"] = "turn"
     """Credit per turn, per conversation, per place of the list (reasoning recommenders), preference pairs, or best samples."""
     steps: int = Field(default=200, ge=1)

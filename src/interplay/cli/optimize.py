@@ -1,10 +1,11 @@
 """`interplay optimize`: a trained recommender is improved against user simulators and measured with others."""
 
+import random
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from functools import partial
 from itertools import islice
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from interplay.cli.matrix import agent_names
 from interplay.cli.pipeline import check_servers, close, empty_split
@@ -15,7 +16,10 @@ from interplay.errors import ConfigError, DataError
 from interplay.simulation.agents import is_told_target
 from interplay.simulation.noise import without_noise
 from interplay.simulation.specs import LoadedAgent, ensemble_of, load_from_spec, with_noise
-from interplay.types import Catalog, Dialogue, Role, Scenario, Split
+from interplay.types import Catalog, Dialogue, Role, Scenario, Split, Turn, content_hash, derive_seed
+
+if TYPE_CHECKING:
+    from interplay.evaluation.strategies import StrategyClassifier
 
 HUMAN = "human"
 """Name of a speaker of logs who is a person."""
@@ -64,11 +68,55 @@ def logs_of_people(corpus: Corpus, split: Split, num: int) -> list[tuple[Scenari
     return list(islice(pairs, num))
 
 
+def turns_of_people(corpus: Corpus, config: OptimizeConfig) -> list[str]:
+    """What recommenders who are people said in some logs of the training split, drawn by the seed.
+
+    Raises:
+        DataError: there is none.
+    """
+    talks = [dialogue for _, dialogue in corpus.pairs(Split.TRAIN) if dialogue.recommender == HUMAN]
+    if len(talks) > config.realism_dialogues:
+        talks = random.Random(derive_seed(config.seed, "people")).sample(talks, config.realism_dialogues)
+    found = [turn.text for dialogue in talks for turn in dialogue.turns if turn.role is Role.RECOMMENDER]
+    if not found:
+        raise DataError(
+            f"the reward realism learns what people say, and the train split of {config.human or config.data} has no turn of a "
+            "recommender who is a person; give logs of people with --human, or set rewards.weights.realism to 0"
+        )
+    return found
+
+
+def read_classifier(config: OptimizeConfig) -> "StrategyClassifier | None":
+    """The judge of `sociability`, where that is rewarded.
+
+    Raises:
+        ConfigError: it is rewarded and has no judge, or the reverse.
+        DataError: there is no such classifier.
+    """
+    if config.strategies is None:
+        if config.rewards.weights.sociability:
+            raise ConfigError(
+                "the reward sociability needs a classifier of strategies: give one with --strategies DIR, made by interplay "
+                "evaluate train-strategies --out DIR, or set rewards.weights.sociability to 0"
+            )
+        return None
+    if not config.rewards.weights.sociability:
+        raise ConfigError("--strategies is asked by the reward sociability alone; give --rewards.weights.sociability too")
+    from interplay.evaluation.strategies import StrategyClassifier
+
+    return StrategyClassifier.read(config.strategies)
+
+
+def latest_strategies(classifier: "StrategyClassifier", turns: tuple[Turn, ...]) -> Collection[str]:
+    """The strategies of the last turn, a recommender's."""
+    return classifier.predict([turns])[0][-1]
+
+
 def optimize(config: OptimizeConfig) -> int:
     """`interplay optimize`.
 
     Raises:
-        InputError: see `policy_gradient.optimise`; or the simulators prove nothing, or a split is empty.
+        InputError: see `policy_gradient.optimise`; or the simulators prove nothing, a split is empty, or a reward has no judge.
     """
     require_held_out(config)
     from interplay.evaluation.exposure import recommended_counts
@@ -77,10 +125,10 @@ def optimize(config: OptimizeConfig) -> int:
     from interplay.simulation.batch import Plan
     from interplay.simulation.dialogue import Limits
     from interplay.training.policy_gradient import Environment, Measured, optimise
-    from interplay.training.rewards.scoring import Rewards
-    from interplay.types import derive_seed
+    from interplay.training.rewards.judges import PolicyDiscriminator
+    from interplay.training.rewards.scoring import Judges, Rewards
 
-    rewards = Rewards(config.rewards)
+    classifier = read_classifier(config)
     corpus = Corpus.read(config.data)
     catalog = corpus.catalog
     scenarios = [s for s in corpus.scenarios if s.split is Split(config.split)]
@@ -91,6 +139,12 @@ def optimize(config: OptimizeConfig) -> int:
         raise DataError(f"the {config.check_split} split of {config.data} holds no scenario; choose another with --check-split")
     logs = corpus if config.human is None else Corpus.read(config.human)
     human = logs_of_people(logs, Split(config.check_split), config.check_dialogues)
+    people = turns_of_people(logs, config) if config.rewards.weights.realism else []
+    realism = PolicyDiscriminator(people) if people else None
+    judges = Judges(p_human=realism)
+    if classifier is not None:
+        judges = Judges(p_human=realism, strategies=partial(latest_strategies, classifier))
+    rewards = Rewards(config.rewards, judges=judges)
     counts = recommended_counts((dialogue for _, dialogue in corpus.pairs(Split.TRAIN)), catalog)
     popularity = None if counts is None else popularity_ranks(counts).tolist()
     users = [load_user(spec, config, catalog) for spec in config.users]
@@ -133,9 +187,14 @@ def optimize(config: OptimizeConfig) -> int:
         record={
             "agents": {"users": [u.fingerprint for u in users], "held_out": [u.fingerprint for u in held_out]},
             "data_digest": corpus.digest,
+            "judges": {
+                "people": content_hash(people) if people else None,
+                "strategies": None if classifier is None else classifier.card.fingerprint,
+            },
         },
         close=partial(close, *users, *held_out),
         popularity=None if popularity is None else dict(zip((item.id for item in catalog), popularity, strict=True)),
+        realism=realism,
     )
     with Progress("optimize", config.steps, "rounds") as progress:
         summary = optimise(config, environment, on_progress=partial(_show, progress))

@@ -5,6 +5,7 @@
     OUT/logs/checks.jsonl        a line per measured number (`types.Check`)
     OUT/alarms.jsonl             what the monitor found (`types.Alarm`)
     OUT/before.jsonl, after.jsonl  conversations on the same held-out scenarios with the first held-out simulator
+    OUT/start.jsonl              where realism is rewarded: conversations before the first round, which its judge learned from
     OUT/model.safetensors ...    the model and tokenizer as transformers writes them
     OUT/interplay.json           the checkpoint's card; written last
     OUT/checkpoints/             to resume from; removed when the training is done
@@ -50,17 +51,18 @@ from interplay.backends.local import LocalBackend, pick_device
 from interplay.config import OptimizeConfig
 from interplay.errors import CheckpointError, ConfigError, DataError, InterplayError
 from interplay.simulation.agents import Agent
-from interplay.simulation.batch import Plan
+from interplay.simulation.batch import Plan, simulate
 from interplay.simulation.checkpoint import CARD, CheckpointCard, load_agent, load_tokenizer, require_role
 from interplay.simulation.dialogue import Limits
 from interplay.simulation.model_agents import TokenAgent
 from interplay.simulation.specs import slots_of
-from interplay.store import Run, cut_torn_line, read_json, read_json_lines, write_lines, write_records
+from interplay.store import Run, cut_torn_line, read_json, read_json_lines, read_records, write_lines, write_records
 from interplay.training.advantages import segment_loss
 from interplay.training.credit import Lesson, Lessons, give_credit, list_advantages
 from interplay.training.log_probs import log_probs
 from interplay.training.monitor import Monitor, behaviour
 from interplay.training.rewards.futures import multiturn_aware
+from interplay.training.rewards.judges import PolicyDiscriminator
 from interplay.training.rewards.rollouts import Rollout, answers_of
 from interplay.training.rewards.scoring import Rewards, Scored, summarise
 from interplay.training.rollouts import Recorder, Row, Spoken, roll_out, sample_futures
@@ -74,6 +76,7 @@ logger = logging.getLogger(__name__)
 STEPS, CHECKS = Path("logs") / "steps.jsonl", Path("logs") / "checks.jsonl"
 ALARMS = "alarms.jsonl"
 BEFORE, AFTER = "before.jsonl", "after.jsonl"
+START = "start.jsonl"
 CHECKPOINTS = "checkpoints"
 CLIP = 0.2
 """How far a ratio may be from 1 where neither the config nor Rank-GRPO says otherwise (PPO's)."""
@@ -112,6 +115,8 @@ class Environment:
     """What the Run's config says beside the flags, and a resume must match."""
     popularity: Mapping[str, float] | None = None
     """See `monitor.behaviour`."""
+    realism: PolicyDiscriminator | None = None
+    """What `rewards` asks for `realism`; it is fitted before the first round."""
 
 
 OnProgress = Callable[[int, int, Mapping[str, Any]], None]
@@ -170,7 +175,7 @@ def optimise(config: OptimizeConfig, environment: Environment, *, on_progress: O
 
     Raises:
         InputError: bad flags, model or output directory.
-        InterplayError: the loss is no number, or no answer of the policy could be read; the last checkpoint is kept.
+        InterplayError: the loss is no number, or no answer of the policy could be read; the last checkpoint is kept, if any.
         KeyboardInterrupt: interrupted; the round under way was finished and saved, and `--resume` goes on from there.
     """
     card = require_role(config.recommender, Role.RECOMMENDER)
@@ -192,6 +197,7 @@ def optimise(config: OptimizeConfig, environment: Environment, *, on_progress: O
             trainer.remember()
         elif trainer.is_world_process_zero():
             trainer.check(0)
+        trainer.fit_realism()
         gc.freeze()  # what is loaded stays; looking through it again and again is a tenth of a turn
         try:
             trainer.train(resume_from_checkpoint=checkpoint)
@@ -482,13 +488,7 @@ class PolicyTrainer(GRPOTrainer):
         config, environment = self.config, self.environment
         number = self.state.global_step // config.iterations + 1
         began = time.monotonic()
-        plan = Plan(
-            seed=derive_seed(config.seed, "round", number),
-            num_samples=config.group_size,
-            concurrency=config.concurrency,
-            limits=Limits(config.max_turns, config.max_repeats),
-            with_persona=self.card.with_persona,
-        )
+        plan = self._plan(derive_seed(config.seed, "round", number), config.group_size)
         self._policy.eval()
         groups = self._runner.run(roll_out(scenarios, environment.user, self.agent, self.recorder, plan))
         rollouts = [
@@ -774,6 +774,57 @@ class PolicyTrainer(GRPOTrainer):
         self.warn(self.monitor.check(check.model_dump(mode="json") for check in found.checks))
         if number in (0, self.config.steps):
             write_records(out / (AFTER if number else BEFORE), found.dialogues)
+
+    def fit_realism(self) -> None:
+        """Fit the judge of `realism` on conversations of the policy as it starts; nothing where it is not rewarded.
+
+        They are kept, so a resumed run has the judge that the run began with. Called before any weight has moved: when
+        resuming, the checkpoint is not loaded yet.
+
+        Raises:
+            InterplayError: the policy said nothing that could be read.
+        """
+        judge, config, path = self.environment.realism, self.config, self.config.out / START
+        if judge is None:
+            return
+        if self.is_world_process_zero() and not path.is_file():
+            self._policy.eval()
+            write_records(path, self._runner.run(self._speak()))
+            torch.set_num_threads(self._threads)
+        self.accelerator.wait_for_everyone()
+        dialogues = list(read_records(path, Dialogue))
+        said = [turn.text for dialogue in dialogues for turn in dialogue.turns if turn.role is Role.RECOMMENDER]
+        if not said:
+            raise InterplayError(
+                f"{config.recommender} said nothing that could be read in {len(dialogues)} conversations before the first "
+                f"round ({path}), so realism has nothing to tell from people"
+            )
+        judge.fit(said)
+
+    async def _speak(self) -> list[Dialogue]:
+        """Conversations of the policy with the training users on some scenarios, in the order of these."""
+        config, scenarios = self.config, self.environment.scenarios
+        seed = derive_seed(config.seed, "realism")
+        drawn = np.random.default_rng(seed).permutation(len(scenarios))[: config.realism_dialogues]
+        plan = self._plan(seed, 1)
+        found: dict[str, Dialogue] = {}
+
+        def keep(dialogue: Dialogue) -> None:
+            found[dialogue.scenario_key] = dialogue
+
+        chosen = [scenarios[n] for n in drawn]
+        await simulate(chosen, self.environment.user, self.agent, plan, on_dialogue=keep)
+        return [found[scenario.key] for scenario in chosen]
+
+    def _plan(self, seed: int, num_samples: int) -> Plan:
+        config = self.config
+        return Plan(
+            seed=seed,
+            num_samples=num_samples,
+            concurrency=config.concurrency,
+            limits=Limits(config.max_turns, config.max_repeats),
+            with_persona=self.card.with_persona,
+        )
 
     def remember(self) -> None:
         """Tell the monitor what was logged before a resume."""

@@ -60,6 +60,41 @@ class WordDiscriminator:
         return float(self._model.predict_proba([t or "." for t in turns])[:, 1].mean())
 
 
+class PolicyDiscriminator:
+    """A WordDiscriminator between people and one policy, for a `Rewards` that is made before the policy has spoken.
+
+    Args:
+        people: turns of people, in the policy's role.
+
+    Raises:
+        ValueError: there are none.
+    """
+
+    def __init__(self, people: Sequence[str]) -> None:
+        if not people:
+            raise ValueError("a discriminator needs turns of people, got none")
+        self._people = tuple(people)
+        self._fitted: WordDiscriminator | None = None
+
+    def fit(self, said: Sequence[str]) -> None:
+        """Learn from turns of the policy; what was learned before is forgotten.
+
+        Raises:
+            ValueError: there are none.
+        """
+        self._fitted = WordDiscriminator.fit(self._people, said)
+
+    def __call__(self, turns: Sequence[str]) -> float | None:
+        """Mean P(human) of the turns, in [0, 1]; None without turns.
+
+        Raises:
+            ValueError: it was not fitted.
+        """
+        if self._fitted is None:
+            raise ValueError("this discriminator was asked before it had any turn of the policy")
+        return self._fitted(turns)
+
+
 def goal_by_rules(rollout: Rollout, step: Step) -> Mapping[GoalPart, bool | None]:
     """Whether a user's step keeps to its goal, by rules (ours): a cheap stand-in for UGST's language model.
 
