@@ -464,7 +464,8 @@ def plot_curves(history: list[dict[str, Any]], folder: Path) -> None:
     axes.set_xlabel("optimiser step")
     axes.set_ylabel("loss (nats per labelled token)")
     axes.grid(alpha=0.3)
-    axes.legend()
+    if axes.lines:  # a training of a step or two logs nothing
+        axes.legend()
     for suffix in ("png", "svg"):
         figure.savefig(folder / f"curves.{suffix}", dpi=120)
     plt.close(figure)
