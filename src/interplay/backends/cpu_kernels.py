@@ -31,7 +31,7 @@ def _keep(x: Any, kept: Any) -> None:  # which of two ways numba compiles at a c
 
 
 @overload(_keep)
-def _keep_compiled(x, kept):  # type: ignore[no-untyped-def]  # as above
+def _keep_compiled(x, kept):  # type: ignore[no-untyped-def]  # of numba: types of its own in, a function out
     def copy(x, kept):  # type: ignore[no-untyped-def]  # as above
         for d in range(len(x)):
             kept[d] = x[d]

@@ -106,6 +106,24 @@ def load_from_spec(
     Raises:
         InputError: there is no such agent, it is of the other role or another domain, or it can't have such slots.
     """
+
+    def load_inner(inner_spec: str) -> LoadedAgent:
+        """The agent that another one is made around, under the same terms."""
+        return load_from_spec(
+            inner_spec,
+            role,
+            sampling=sampling,
+            catalog=catalog,
+            max_batch=max_batch,
+            memory_gib=memory_gib,
+            kv_cache=kv_cache,
+            constrained=constrained,
+            exclude_rejected=exclude_rejected,
+            slots=slots,
+            control=control,
+            any_domain=any_domain,
+        )
+
     flags = slots if role is Role.RECOMMENDER and slots is not None else None
     if (
         flags is not None
@@ -135,18 +153,7 @@ def load_from_spec(
         fault, inner_spec = read_spec(spec)
         good = None
         if inner_spec is not None:
-            good = load_from_spec(
-                inner_spec,
-                role,
-                sampling=sampling,
-                catalog=catalog,
-                max_batch=max_batch,
-                memory_gib=memory_gib,
-                kv_cache=kv_cache,
-                constrained=constrained,
-                exclude_rejected=exclude_rejected,
-                slots=slots,
-            )
+            good = load_inner(inner_spec)
         elif flags is not None and (flags.knowledge or flags.guidance or flags.strategy):
             raise ConfigError(f"--knowledge, --guidance and --strategy are for models; {spec} is none")
         return degrade(good, fault, catalog)
@@ -154,18 +161,7 @@ def load_from_spec(
         if role is not Role.USER:
             raise InputError(f"{spec} is a user, which can't be the recommender")
         rate, inner_spec = read_noise(spec)
-        sound = load_from_spec(
-            inner_spec,
-            role,
-            sampling=sampling,
-            catalog=catalog,
-            max_batch=max_batch,
-            memory_gib=memory_gib,
-            kv_cache=kv_cache,
-            constrained=constrained,
-            control=control,
-        )
-        return with_noise(sound, rate)
+        return with_noise(load_inner(inner_spec), rate)
     if spec.startswith(STUB):
         from interplay.simulation.stubs import StubUser
 
