@@ -36,7 +36,17 @@ from interplay.report.tables import markdown_table, number
 from interplay.store import write_lines
 from interplay.types import CheckKind
 
-TERMS = ("format", "recommend", "recommend_gain", "acceptance", "success", "turn_cost", "catalog_validity", "repetition")
+TERMS = (
+    "format",
+    "recommend",
+    "recommend_gain",
+    "acceptance",
+    "success",
+    "satisfaction",
+    "turn_cost",
+    "catalog_validity",
+    "repetition",
+)
 """Terms of a recommender that need neither a judge nor reasoning."""
 NOISE = (0.0, 0.1, 0.3)
 CREDIT = {"turn": "credit per turn", "grpo": "credit per conversation"}

@@ -292,7 +292,7 @@ def test_beliefs_come_with_their_own_flag_after_all_other_cues():
     assert asked("user", "length") == ("length", "belief")
     assert "belief" not in asked("user", "all", beliefs=False)
     assert asked("recommender", "strategy", beliefs=False) == ("strategy",)
-    with pytest.raises(ConfigError, match="a recommender has none"):
+    with pytest.raises(ConfigError, match="a recommender has nothing of the kind"):
         asked("recommender")
 
 
@@ -315,7 +315,7 @@ def trained(tmp_path_factory) -> Path:
     Corpus("made", [dialogue(s, marked) for s in starts], starts, CATALOG, Counts(6, 6)).save(folder / "data")
     shape = TinyConfig(layers=1, width=32, vocab_size=320, context=256)
     settings = {"data": [folder / "data"], "max_steps": 1, "max_length": 192, "tiny": shape}
-    train(TrainConfig(role="user", out=folder / "user", beliefs=True, acts=True, **settings))
+    train(TrainConfig(role="user", out=folder / "user", beliefs=True, fit=True, acts=True, **settings))
     train(TrainConfig(role="recommender", out=folder / "recommender", cues=["strategy"], **settings))
     return folder
 
@@ -327,13 +327,17 @@ def load(path: Path, role: Role, **flags: str):
 
 async def test_trained_models_are_told_beliefs_and_strategies_and_tell_their_acts(trained):
     assert read_card(trained / "user").acts
-    assert read_card(trained / "user").cues == ("belief",)
+    assert read_card(trained / "user").cues == ("belief", "fit")
     told = load(trained / "user", U)
     spoken = load(trained / "recommender", R, strategy="similarity")
     talk = await converse(scenario(), told.agent, spoken.agent, seed=1, limits=Limits(max_turns=6))
     assert {t.cues for t in talk.turns if t.role is R} == {(("strategy", "similarity"),)}
     own = [t for t in talk.turns if t.role is U]
-    assert own[0].cues == (("belief", "crime +9, 1990s +9"),)
+    assert own[0].cues[0] == ("belief", "crime +9, 1990s +9")
+    after_an_offer = [
+        t for k, t in enumerate(talk.turns) if t.role is U and any(e.items for e in talk.turns[:k] if e.role is R)
+    ]
+    assert {dict(t.cues)["fit"] for t in after_an_offer} <= {"all", "some", "none"}
     assert "belief" not in "".join(t.text for t in talk.turns)
     assert load(trained / "recommender", R, strategy="random").fingerprint != spoken.fingerprint
 

@@ -30,6 +30,7 @@ from interplay.training.rewards.terms import (
     recommend_gain,
     recommend_reward,
     repetition,
+    satisfaction_reward,
     sociability,
     success_reward,
     turn_cost,
@@ -181,6 +182,13 @@ def test_an_accept_with_nothing_on_the_table_is_worth_nothing() -> None:
 )
 def test_acceptance_is_none_where_nobody_can_tell(held: Rollout, value: float | None) -> None:
     assert acceptance_reward(held)[-1] == success_reward(held)[-1] == value
+
+
+def test_satisfaction_is_the_share_of_the_wishes_that_the_accepted_item_has() -> None:
+    assert satisfaction_reward(rollout()) == (None, None, 1)
+    assert satisfaction_reward(rollout(attributes=("crime", "2000s", "war"))) == pytest.approx((None, None, 1 / 3), nan_ok=True)
+    assert satisfaction_reward(rollout(GIVES_UP, ending=Ending.GAVE_UP))[-1] == 0
+    assert satisfaction_reward(rollout(attributes=())) == (None, None, None)
 
 
 def test_turn_cost_of_a_full_talk_is_one() -> None:

@@ -303,6 +303,8 @@ class TrainConfig(ResumableOutput):
     """Tell the model how it is going to speak, as the logs did: all, or kinds (verbosity length ...); see docs/control.md."""
     cue_dropout: float = Field(default=0.15, ge=0, lt=1)
     """Share of the conversations without any cue, and of the cues of the others that are left out; with --cues."""
+    fit: bool = False
+    """Tell the user before each turn whether what is on offer has what it looks for, by the catalog; see docs/training.md."""
     beliefs: bool = False
     """Tell the user before each turn what it holds (wanted or not, how surely), as its persona and past turns say."""
     acts: bool = False
@@ -358,6 +360,8 @@ class RewardWeights(Section):
     """The user accepted something."""
     success: float = Field(default=0.0, ge=0, allow_inf_nan=False)
     """The user accepted a hidden target."""
+    satisfaction: float = Field(default=0.0, ge=0, allow_inf_nan=False)
+    """Share of the user's target attributes that the accepted item has."""
     turn_cost: float = Field(default=0.0, ge=0, allow_inf_nan=False)
     """Every turn costs the same; a talk of full length costs 1."""
     catalog_validity: float = Field(default=0.0, ge=0, allow_inf_nan=False)

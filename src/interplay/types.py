@@ -326,6 +326,10 @@ TURN_CUES: dict[Role, tuple[str, ...]] = {
 """Cues of a single turn, in the order in which they are shown."""
 BELIEF = "belief"
 """Cue of a user that tells no turn how to be: what it holds before the turn (`simulation.beliefs`). Shown after the others."""
+FIT = "fit"
+"""Cue of a user that tells no turn how to be: whether what is on offer has what it looks for (`simulation.fit`). Shown last."""
+STATE_CUES = (BELIEF, FIT)
+"""Cues of what a user holds and knows, in the order in which they are shown; `training` has a flag for each."""
 
 
 def cues_for(role: Role) -> tuple[str, ...]:

@@ -5,7 +5,7 @@ from rich.text import Text
 
 from interplay.config import TrainConfig
 from interplay.formats.tokens import IGNORED, TokenFormat
-from interplay.types import BELIEF, Role, Split, view_of
+from interplay.types import STATE_CUES, Role, Split, view_of
 
 _LEARNED, _READ, _PERSONA = "bold green", "default", "dim"
 
@@ -33,7 +33,7 @@ def show_masks(config: TrainConfig) -> int:
         acts=config.acts,
     )
     traces, _ = traces_of(config, corpora, knowledge)
-    index = FacetIndex(corpora[0].catalog) if BELIEF in kinds else None
+    index = FacetIndex(corpora[0].catalog) if set(kinds) & set(STATE_CUES) else None
     roles = list(Role) if config.role == "base" else [Role(config.role)]
     console = Console()
     for shown, (scenario, dialogue) in enumerate(corpora[0].pairs(Split.TRAIN), start=1):

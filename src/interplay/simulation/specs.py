@@ -37,7 +37,7 @@ from interplay.simulation.degraded import DEGRADED, DegradedAgent, Fault, WrongC
 from interplay.simulation.noise import NOISE, NoisyUser
 from interplay.simulation.noise import read_spec as read_noise
 from interplay.store import first_problem
-from interplay.types import BELIEF, SESSION_CUES, TURN_CUES, Catalog, Role, Split, content_hash
+from interplay.types import BELIEF, FIT, SESSION_CUES, TURN_CUES, Catalog, Role, Split, content_hash
 
 if TYPE_CHECKING:
     from interplay.items.ranker import ItemRanker
@@ -428,6 +428,7 @@ def cues_of(
     from interplay.simulation.beliefs import BeliefCues
     from interplay.simulation.control import Control, read_counts
     from interplay.simulation.facets import FacetIndex
+    from interplay.simulation.fit import FitCues
 
     lengths = [LENGTH] if flags.length or flags.tolerance is not None else []
     unknown = [kind for kind in (*flags.fixed, *lengths) if kind not in card.cues]
@@ -440,7 +441,10 @@ def cues_of(
         raise ConfigError("--control.tolerance holds turns to a length by constrained decoding: leave out --no-constrained")
     if flags.tolerance is not None and not in_process:
         raise ConfigError(f"--control.tolerance is for models in this process: pass --user {path}, without {VLLM}")
-    state = (BeliefCues(FacetIndex(catalog)),) if BELIEF in card.cues and card.role is Role.USER else ()
+    state: tuple[CueSource, ...] = ()
+    if card.role is Role.USER:
+        beliefs = [BeliefCues(FacetIndex(catalog))] if BELIEF in card.cues else []
+        state = (*beliefs, *([FitCues(catalog)] if FIT in card.cues else []))
     if card.role is not Role.USER or not set(card.cues) & {*SESSION_CUES, *TURN_CUES[Role.USER]}:
         return state, ""
     counts = read_counts(path) if flags.policy == "learned" else None

@@ -15,8 +15,9 @@ from interplay.metrics.latents import derive_latents, is_off_topic, nearest_leng
 from interplay.simulation.beliefs import PreferenceState, belief_text
 from interplay.simulation.control import CueCounts, count_cues
 from interplay.simulation.facets import FacetIndex
+from interplay.simulation.fit import fit_text
 from interplay.simulation.strategy_cues import strategy_text
-from interplay.types import BELIEF, SESSION_CUES, TURN_CUES, Cue, Dialogue, Parts, Role, Split, View, cues_for, derive_seed
+from interplay.types import BELIEF, FIT, SESSION_CUES, TURN_CUES, Cue, Dialogue, Parts, Role, Split, View, cues_for, derive_seed
 
 ALL = "all"
 """In place of kinds of cues: every one that the role can be told."""
@@ -51,10 +52,11 @@ def trained_cues(config: TrainConfig) -> tuple[str, ...]:
     if unknown or (config.cues and not known):
         accepted = f"{ALL}, {', '.join(known)}" if known else "none"
         raise ConfigError(f"--cues {' '.join(unknown or config.cues)}: cues of a {config.role} are {accepted}")
-    if config.beliefs and Role.USER not in roles:
-        raise ConfigError("--beliefs are what a user holds; a recommender has none: leave it out")
+    for flag, is_given in (("--beliefs are what a user holds", config.beliefs), ("--fit is what a user knows", config.fit)):
+        if is_given and Role.USER not in roles:
+            raise ConfigError(f"{flag}; a recommender has nothing of the kind: leave it out")
     asked = known if ALL in config.cues else tuple(kind for kind in known if kind in config.cues)
-    return (*asked, BELIEF) if config.beliefs else asked
+    return (*asked, *([BELIEF] if config.beliefs else []), *([FIT] if config.fit else []))
 
 
 @dataclass(slots=True, frozen=True)
@@ -65,7 +67,7 @@ class LoggedCues:
         kinds: which.
         dropout: share of the conversations that get no cue at all, and of the cues of the others that are left out.
         seed: of what is left out, with the conversation's key and the role.
-        index: of the corpus's catalog, for what a user holds before each turn; needed for the kind BELIEF alone.
+        index: of the corpus's catalog, for what a user holds and knows before each turn; needed for STATE_CUES alone.
     """
 
     kinds: tuple[str, ...]
@@ -85,8 +87,9 @@ class LoggedCues:
         if not own or rng.random() < self.dropout:
             return view
         traits = self._kept(session_cues(dialogue, self.kinds), rng) if view.role is Role.USER else ()
-        beliefs = self._beliefs(view)
-        cues = (Cue(index, self._kept(turn_cues(view, index, self.kinds) + beliefs.get(index, ()), rng)) for index in own)
+        beliefs, fits = self._beliefs(view), self._fits(view)
+        told = ((n, turn_cues(view, n, self.kinds) + beliefs.get(n, ()) + fits.get(n, ())) for n in own)
+        cues = (Cue(n, self._kept(parts, rng)) for n, parts in told)
         return replace(view, traits=traits, cues=tuple(cue for cue in cues if cue.parts))
 
     def _beliefs(self, view: View) -> dict[int, Parts]:
@@ -100,6 +103,14 @@ class LoggedCues:
                 found[number] = ((BELIEF, text),)
             state.take(turn)
         return found
+
+    def _fits(self, view: View) -> dict[int, Parts]:
+        """Whether what is on offer before each of the user's turns has what it looks for."""
+        if self.index is None or FIT not in self.kinds or view.role is not Role.USER:
+            return {}
+        own = (n for n, turn in enumerate(view.turns) if turn.role is Role.USER)
+        texts = ((n, fit_text(self.index.catalog, view.target_attributes, view.turns[:n])) for n in own)
+        return {n: ((FIT, text),) for n, text in texts if text is not None}
 
     def _kept(self, parts: Parts, rng: random.Random) -> Parts:
         return tuple(part for part in parts if rng.random() >= self.dropout)

@@ -38,7 +38,7 @@ from interplay.training.rows import RowCounts, training_rows
 from interplay.training.trace_writing import require_reasoning, traces_of
 from interplay.training.traces import Traces
 from interplay.training.user_tasks import mixture, trained_tasks
-from interplay.types import BELIEF, Domain, Role, Split, content_hash, cues_for
+from interplay.types import STATE_CUES, Domain, Role, Split, content_hash, cues_for
 
 # Read when huggingface_hub is imported: every trainer start would otherwise report itself.
 os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
@@ -109,7 +109,7 @@ def rows_of(
     total = RowCounts()
     for role in roles:
         for corpus in corpora:
-            index = FacetIndex(corpus.catalog) if BELIEF in kinds else None
+            index = FacetIndex(corpus.catalog) if set(kinds) & set(STATE_CUES) else None
             cues = LoggedCues(kinds, config.cue_dropout, config.seed, index) if kinds else None
             more, counts = training_rows(
                 corpus.pairs(split),
@@ -401,7 +401,7 @@ def _lora(config: TrainConfig, tokenizer: "PreTrainedTokenizerFast") -> Any:
 
     tags = {tag for domain in DOMAINS.values() for tag in structural_tags(domain, notes=True, candidates=True, tasks=TASK_TAGS)}
     tags |= set(reasoning_tags())
-    tags |= {cue_tag(kind) for role in Role for kind in (*cues_for(role), BELIEF)}
+    tags |= {cue_tag(kind) for role in Role for kind in (*cues_for(role), *STATE_CUES)}
     added = sorted(index for tag, index in tokenizer.get_added_vocab().items() if tag in tags)
     return LoraConfig(
         task_type="CAUSAL_LM",

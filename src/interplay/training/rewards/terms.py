@@ -130,6 +130,16 @@ TERMS: dict[str, Term] = {
             "Whatever leaks the target: a user that names it, or a position at which it is always accepted.",
         ),
         Term(
+            "satisfaction",
+            "conversation",
+            0.0,
+            1.0,
+            _RECOMMENDER,
+            "share of the user's target attributes that the best accepted item has; 0 without an accept",
+            "ours, after goal satisfaction (docs/metrics.md): what was accepted is held against what was looked for",
+            "What most items have (drama, 2010s) earns a part without listening.",
+        ),
+        Term(
             "turn_cost",
             "turn",
             -1.0,
@@ -330,7 +340,23 @@ def success_reward(rollout: Rollout) -> Values:
     return _at_end(rollout, _accepts(rollout, lambda accepted: any(is_any_target(t, i, targets) for t, i in accepted)))
 
 
-def _accepts(rollout: Rollout, test: Callable[[tuple[tuple[str, str | None], ...]], bool]) -> float | None:
+def satisfaction_reward(rollout: Rollout) -> Values:
+    """How much of what the user looks for the accepted item has: see `TERMS`; an item that the catalog lacks has nothing of it.
+
+    None as `acceptance_reward`, and where the user looks for nothing in particular.
+    """
+    wanted = {title_key(attribute) for attribute in rollout.scenario.persona.target_attributes}
+    if not wanted:
+        return _at_end(rollout, None)
+
+    def had(title: str, item_id: str | None) -> float:
+        item = rollout.find(title, item_id)
+        return 0.0 if item is None else len(wanted & {title_key(v) for v in attribute_values(item)}) / len(wanted)
+
+    return _at_end(rollout, _accepts(rollout, lambda accepted: max((had(t, i) for t, i in accepted), default=0.0)))
+
+
+def _accepts(rollout: Rollout, test: Callable[[tuple[tuple[str, str | None], ...]], float]) -> float | None:
     if rollout.accepted is not None:
         return float(test(rollout.accepted))
     failure, ending = rollout.dialogue.failure, rollout.dialogue.ending
