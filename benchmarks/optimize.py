@@ -50,7 +50,9 @@ TERMS = (
 """Terms of a recommender that need neither a judge nor reasoning."""
 NOISE = (0.0, 0.1, 0.3)
 CREDIT = {"turn": "credit per turn", "grpo": "credit per conversation"}
-SUCCESS, TURNS = "simulation.success_rate", "simulation.turns_per_dialogue"
+TURNS = "simulation.turns_per_dialogue"
+MEASURES = ("success_rate", "accept_rate", "goal_satisfaction")
+"""What the table may tell of simulated conversations. Where the hidden target is hardly ever found, accepts tell more."""
 PEOPLE = ("recommendation.list_recall@10", "recommendation.recall@10")
 """On logs of people: of the ranked list where the recommender writes one, else of the titles in its words."""
 
@@ -133,7 +135,7 @@ def is_finished(path: Path) -> bool:
     return (path / "interplay.json").is_file()
 
 
-def line_of(name: str, found: Sequence[Optimisation], table: ProofTable, end: str) -> dict[str, Any]:
+def line_of(name: str, found: Sequence[Optimisation], table: ProofTable, end: str, measure: str) -> dict[str, Any]:
     """One line of the table: what a cell came to at its end, or before it began."""
 
     def of(metric: str, kind: str) -> Iterator[Estimate]:
@@ -151,14 +153,14 @@ def line_of(name: str, found: Sequence[Optimisation], table: ProofTable, end: st
     return {
         "cell": name,
         "seeds": [one.seed for one in found],
-        "training": asdict(mean(SUCCESS, CheckKind.TRAINING)),
+        "training": asdict(mean(measure, CheckKind.TRAINING)),
         "held_out": {
             column.name: asdict(estimate)
             for column, estimate in zip(
-                [c for c in table.columns if c.kind == CheckKind.HELD_OUT], of(SUCCESS, CheckKind.HELD_OUT), strict=True
+                [c for c in table.columns if c.kind == CheckKind.HELD_OUT], of(measure, CheckKind.HELD_OUT), strict=True
             )
         },
-        "gap": asdict(next(of(SUCCESS, "gap"))),
+        "gap": asdict(next(of(measure, "gap"))),
         "turns": asdict(mean(TURNS, CheckKind.HELD_OUT)),
         "people": asdict(next((e for name in PEOPLE for e in of(name, CheckKind.HUMAN)), Estimate(None, None, None, 0))),
         "alarms": None if end == "before" else sorted({alarm.alarm for one in found for alarm in one.alarms}),
@@ -172,14 +174,14 @@ def text_of(estimate: dict[str, Any]) -> str:
     return number(estimate["value"]) + between
 
 
-def table_of(lines: Sequence[dict[str, Any]], failed: dict[str, dict[int, str]]) -> list[str]:
+def table_of(lines: Sequence[dict[str, Any]], failed: dict[str, dict[int, str]], measure: str) -> list[str]:
     """The table as Markdown, and below it what failed."""
     names = list(dict.fromkeys(name for line in lines for name in line["held_out"]))
     head = [
         "cell",
         "seeds",
-        "success, trained on",
-        *(f"success, {name}" for name in names),
+        f"{measure}, trained on",
+        *(f"{measure}, {name}" for name in names),
         "gap",
         "turns",
         "recall@10, people",
@@ -206,6 +208,7 @@ def main() -> int:
     parser.add_argument("--terms", nargs="*", choices=TERMS, default=[], help="terms to add where the recipe pays none")
     parser.add_argument("--also", action="append", default=[], metavar="NAME: TOML", help="a further cell")
     parser.add_argument("--cells", nargs="+", help="only these, for example: --cells recipe 'noise 0.3'")
+    parser.add_argument("--measure", choices=MEASURES, default=MEASURES[0], help="what the table tells of simulated talks")
     parser.add_argument("--table-only", action="store_true", help="hold nothing, write the table of what is there")
     options = parser.parse_args(args[: args.index("--")] if "--" in args else args)
     recipe = tomllib.loads(options.config.read_text(encoding="utf-8"))
@@ -227,6 +230,7 @@ def main() -> int:
         if why is not None:
             failed.setdefault(cell.name, {})[seed] = why
             print(f"  failed: {why}", file=sys.stderr, flush=True)
+    measure = f"simulation.{options.measure}"
     lines: list[dict[str, Any]] = []
     for cell in cells:
         paths = [options.out / cell.name.replace(" ", "-") / str(seed) for seed in options.seeds]
@@ -235,14 +239,14 @@ def main() -> int:
             if found:
                 table = proof_table(found)
                 if not lines:
-                    lines.append(line_of("before", found, table, "before"))
-                lines.append(line_of(cell.name, found, table, "after"))
+                    lines.append(line_of("before", found, table, "before", measure))
+                lines.append(line_of(cell.name, found, table, "after", measure))
         except InterplayError as error:
             failed.setdefault(cell.name, {})[-1] = str(error)
     if not lines:
         print("no cell is finished", file=sys.stderr)
         return 1
-    text = table_of(lines, failed)
+    text = table_of(lines, failed, options.measure.replace("_", " "))
     print("\n".join(text))
     about = {
         "command": shlex.join(["python", "benchmarks/optimize.py", *args]),

@@ -56,14 +56,15 @@ def test_a_cell_of_ones_own_is_toml(ablation) -> None:
 def test_a_line_tells_training_each_held_out_simulator_the_gap_and_people(ablation, tmp_path: Path) -> None:
     found = [read_optimisation(made_output(tmp_path / str(seed), seed, few=True, drift=True)) for seed in range(2)]
     table = proof_table(found)
-    line = ablation.line_of("recipe", found, table, "after")
+    line = ablation.line_of("recipe", found, table, "after", "simulation.success_rate")
     assert (line["seeds"], line["step"], line["alarms"]) == ([0, 1], 40, ["held-out-falls"])
     assert list(line["held_out"]) == ["agenda", "runs/other-user"]
     assert line["gap"]["value"] == pytest.approx(
         line["training"]["value"] - sum(e["value"] for e in line["held_out"].values()) / 2
     )
     assert line["turns"]["value"] == pytest.approx(9.0)
-    before = ablation.line_of("before", found, table, "before")
-    shown = ablation.table_of([before, line], {"noise 0.3": {1: "interrupted"}})
+    before = ablation.line_of("before", found, table, "before", "simulation.success_rate")
+    shown = ablation.table_of([before, line], {"noise 0.3": {1: "interrupted"}}, "success rate")
+    assert "success rate, agenda" in shown[0]
     assert len({row.count("|") for row in shown[:4]}) == 1
     assert shown[-1] == "failed: noise 0.3, seed 1: interrupted"
