@@ -14,8 +14,11 @@ NUM_RESAMPLES = 1000
 MANY_CLUSTERS = 10_000
 """From here on clusters that add the same numbers are drawn together, as how often each pair of numbers occurs."""
 CONFIDENCE = 0.95
+AT_ONCE = 100_000
+"""Clusters drawn at a time: what is drawn and what it picks then stay in the processor's cache."""
 
 Floats = NDArray[np.float64]
+Numbers = Sequence[float] | Floats
 Statistic = Callable[..., Floats]
 """Takes the resampled columns and `axis`, and reduces that axis."""
 
@@ -34,9 +37,7 @@ class Estimate:
     """What could not be scored and is not in the denominator."""
 
 
-def cluster_interval(
-    columns: Sequence[Sequence[float]], statistic: Statistic, rng: np.random.Generator
-) -> tuple[float, float] | None:
+def cluster_interval(columns: Sequence[Numbers], statistic: Statistic, rng: np.random.Generator) -> tuple[float, float] | None:
     """Percentile bootstrap interval (95 %, 1000 resamples) of any statistic over clusters.
 
     Whole clusters are drawn with replacement, as many as there are (Efron and Tibshirani 1993, chapter 13). Resamples
@@ -59,7 +60,7 @@ def cluster_interval(
     if num_clusters < 2:
         return None
     drawn: list[Floats] = []
-    at_once = max(1, min(NUM_RESAMPLES, 2_000_000 // num_clusters))  # bounds the index matrix to 16 MB
+    at_once = max(1, min(NUM_RESAMPLES, AT_ONCE // num_clusters))
     for start in range(0, NUM_RESAMPLES, at_once):
         index = rng.integers(num_clusters, size=(min(at_once, NUM_RESAMPLES - start), num_clusters))
         with np.errstate(divide="ignore", invalid="ignore"):
@@ -73,7 +74,7 @@ def cluster_interval(
     return float(low), float(high)
 
 
-def estimate_mean(values: Sequence[float], rng: np.random.Generator, num_skipped: int = 0) -> Estimate:
+def estimate_mean(values: Numbers, rng: np.random.Generator, num_skipped: int = 0) -> Estimate:
     """Mean of one number per cluster: sum(values) / len(values), with its bootstrap interval.
 
     Args:
@@ -86,22 +87,22 @@ def estimate_mean(values: Sequence[float], rng: np.random.Generator, num_skipped
     >>> estimate_mean([], np.random.default_rng(0))
     Estimate(value=None, low=None, high=None, n=0, num_skipped=0)
     """
-    if not values:
+    if not len(values):
         return Estimate(None, None, None, 0, num_skipped)
     if len(values) >= MANY_CLUSTERS:
-        return estimate_ratio(values, [1] * len(values), rng, num_skipped)
+        return estimate_ratio(values, np.ones(len(values)), rng, num_skipped)
     low, high = cluster_interval([values], np.mean, rng) or (None, None)
     return Estimate(float(np.mean(values)), low, high, len(values), num_skipped)
 
 
 def estimate_ratio(
-    numerators: Sequence[float], denominators: Sequence[int], rng: np.random.Generator, num_skipped: int = 0
+    numerators: Numbers, denominators: Sequence[int] | Floats, rng: np.random.Generator, num_skipped: int = 0
 ) -> Estimate:
     """Mean over units that come in clusters: sum(numerators) / sum(denominators), with its bootstrap interval.
 
     Args:
         numerators: sum over the units of each cluster, shape (num_clusters,).
-        denominators: number of units of each cluster, shape (num_clusters,).
+        denominators: number of units of each cluster, whole numbers, shape (num_clusters,).
         rng: draws the resamples.
         num_skipped: passed on; not in the denominator.
 
@@ -111,7 +112,8 @@ def estimate_ratio(
     >>> estimate_ratio([10.0, 2.0], [2, 1], np.random.default_rng(0)).value
     4.0
     """
-    units = sum(denominators)
+    tops, bottoms = np.asarray(numerators, np.float64), np.asarray(denominators, np.float64)
+    units = int(bottoms.sum())
     if not units:
         return Estimate(None, None, None, 0, num_skipped)
 
@@ -121,27 +123,32 @@ def estimate_ratio(
     def mean(top: Floats, axis: int = -1) -> Floats:
         return np.asarray(top.sum(axis=axis) / float(units))
 
-    found = _ratio_interval_by_pairs(numerators, denominators, rng) if len(numerators) >= MANY_CLUSTERS else None
-    if found is None and min(denominators) == max(denominators):
-        found = cluster_interval([numerators], mean, rng)  # whichever clusters are drawn, they hold equally many units
+    is_equal = bool((bottoms == bottoms[0]).all())
+    found = _ratio_interval_by_pairs(tops, bottoms, is_equal, rng) if len(tops) >= MANY_CLUSTERS else None
+    if found is None and is_equal:
+        found = cluster_interval([tops], mean, rng)  # whichever clusters are drawn, they hold equally many units
     elif found is None:
-        found = cluster_interval([numerators, [float(d) for d in denominators]], ratio, rng)
+        found = cluster_interval([tops, bottoms], ratio, rng)
     low, high = found or (None, None)
-    return Estimate(sum(numerators) / units, low, high, units, num_skipped)
+    return Estimate(float(np.cumsum(tops)[-1]) / units, low, high, units, num_skipped)  # added up one by one, as by sum()
 
 
 def _ratio_interval_by_pairs(
-    numerators: Sequence[float], denominators: Sequence[int], rng: np.random.Generator
+    tops: Floats, bottoms: Floats, is_equal: bool, rng: np.random.Generator
 ) -> tuple[float, float] | None:
     """`cluster_interval` of a ratio, where few pairs of numbers occur: how often each is drawn is multinomial.
 
     The same distribution as drawing the clusters one by one, in a fraction of the time: a share has two pairs, not 100,000
-    clusters. None where nearly every cluster has a pair of its own.
+    clusters. None where nearly every cluster has a pair of its own. `is_equal`: all bottoms are the same number.
     """
-    pairs, counts = np.unique(np.asarray(numerators, float) + 1j * np.asarray(denominators, float), return_counts=True)
-    if len(pairs) * 20 > len(numerators):
+    if is_equal:  # complex numbers take ten times as long to sort
+        distinct, counts = np.unique(tops, return_counts=True)
+        pairs = distinct + 1j * bottoms[0]
+    else:
+        pairs, counts = np.unique(tops + 1j * bottoms, return_counts=True)
+    if len(pairs) * 20 > len(tops):
         return None
-    drawn = rng.multinomial(len(numerators), counts / len(numerators), size=NUM_RESAMPLES)
+    drawn = rng.multinomial(len(tops), counts / len(tops), size=NUM_RESAMPLES)
     with np.errstate(divide="ignore", invalid="ignore"):
         resampled = (drawn @ pairs.real) / (drawn @ pairs.imag)
     defined = resampled[np.isfinite(resampled)]
