@@ -31,6 +31,9 @@ FOLDERS = {
     "durecdial-music": "durecdial",
     "cpcd": "cpcd",
     "recquest": "recquest",
+    "crs-arena": "crs_arena",
+    "crs-arena-open": "crs_arena",
+    "crs-arena-closed": "crs_arena",
 }
 REAL = {
     "redial": (4755, 4755),
@@ -41,6 +44,8 @@ REAL = {
     "durecdial-music": (702, 248),
     "cpcd": (40, 40),
     "recquest": (413, 413),
+    "crs-arena-open": (199, 165),
+    "crs-arena-closed": (178, 178),
 }
 """Conversations in the files, and of these in the corpus's domain."""
 

@@ -179,6 +179,9 @@ class DataConfig(Output):
             "durecdial-music",
             "cpcd",
             "recquest",
+            "crs-arena",
+            "crs-arena-open",
+            "crs-arena-closed",
             "pearl",
             "run",
         ]
@@ -440,6 +443,8 @@ class SimulationFlags(ResumableOutput, SlotFlags, EngineFlags):
     """Scenarios to play, from the front; all by default."""
     num_samples: int = Field(default=1, ge=1)
     """Conversations per scenario."""
+    first: Literal["recommender", "user"] = "recommender"
+    """Who opens: people wait for a person, and speak first to a system."""
     max_turns: int = Field(default=20, ge=2)
     """Turns of both sides after which a conversation ends as turn-limit."""
     max_repeats: int = Field(default=3, ge=2)

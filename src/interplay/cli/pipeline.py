@@ -390,6 +390,7 @@ async def hold_owed(
         concurrency=config.concurrency,
         limits=limits_of(config.max_turns, config.max_repeats),
         with_persona=config.with_persona if recommender.with_persona is None else recommender.with_persona,
+        first=Role(config.first),
     )
 
     def keep(dialogue: Dialogue) -> None:

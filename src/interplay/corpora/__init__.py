@@ -8,7 +8,7 @@ import os
 from collections.abc import Callable
 from pathlib import Path
 
-from interplay.corpora import cpcd, durecdial, inspired, opendialkg, pearl, recquest, redial, run
+from interplay.corpora import cpcd, crs_arena, durecdial, inspired, opendialkg, pearl, recquest, redial, run
 from interplay.corpora.annotators import Annotator, RuleAnnotator
 from interplay.corpora.assemble import Loaded, Tools
 from interplay.corpora.corpus import Corpus
@@ -29,6 +29,9 @@ LOADERS: dict[str, Loader] = {
     "durecdial-music": durecdial.load_music,
     "cpcd": cpcd.load,
     "recquest": recquest.load,
+    "crs-arena": crs_arena.load,
+    "crs-arena-open": crs_arena.load_open,
+    "crs-arena-closed": crs_arena.load_closed,
     "run": run.load,
 }
 """The corpora known by name."""
@@ -41,6 +44,9 @@ _FOLDERS = {
     "opendialkg-books": "opendialkg",
     "durecdial-movies": "durecdial2_en",
     "durecdial-music": "durecdial2_en",
+    "crs-arena": "crs_arena",
+    "crs-arena-open": "crs_arena",
+    "crs-arena-closed": "crs_arena",
 }
 _log = logging.getLogger(__name__)
 

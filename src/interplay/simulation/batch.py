@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 
 from interplay.simulation.agents import Agent
 from interplay.simulation.dialogue import Limits, conversation_seed, converse
-from interplay.types import Dialogue, Scenario
+from interplay.types import Dialogue, Role, Scenario
 
 
 @dataclass(slots=True, frozen=True)
@@ -25,6 +25,8 @@ class Plan:
     limits: Limits = field(default_factory=Limits)
     with_persona: bool = False
     """Whether the recommender's View shows the persona."""
+    first: Role = Role.RECOMMENDER
+    """Who opens."""
 
 
 async def simulate(
@@ -64,6 +66,7 @@ async def simulate(
                 sample=sample,
                 limits=plan.limits,
                 with_persona=plan.with_persona,
+                first=plan.first,
             )
             if is_stopped:
                 return
