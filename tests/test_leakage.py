@@ -31,11 +31,12 @@ from interplay.evaluation.replay import ReplayOutcome, replay
 from interplay.evaluation.scoring import About
 from interplay.evaluation.simulation import summarise
 from interplay.formats.chat import ChatFormat
+from interplay.metrics import naming
 from interplay.metrics.naming import MIN_FUZZY, MIN_RATIO, Naming, how_named, pieces_of
 from interplay.metrics.replay import Outcome
 from interplay.simulation.dialogue import converse
 from interplay.simulation.scripted import ScriptedAgent, ScriptedSpeaker
-from interplay.titles import EVERYDAY_WORDS, title_key
+from interplay.titles import EVERYDAY_WORDS, names_title, title_key
 from interplay.types import (
     Action,
     Catalog,
@@ -189,6 +190,16 @@ def test_what_is_as_alike_as_a_misspelling_must_be_is_always_looked_at(text: str
         written = written[:place] + letters + written[place + 1 :]
     alike = fuzz.ratio(wanted, written) >= MIN_RATIO and len(wanted) >= MIN_FUZZY
     assert alike <= any(piece in written for piece in pieces_of(wanted))
+
+
+ODD_WORDS = ("The", "a", "Pan's", "pans", "Lilo", "&", "and", "Stitch", "Amélie", "amelie", "stich", "(1995)", "-", "Heat")
+ODD_TEXTS = st.lists(st.sampled_from(ODD_WORDS), max_size=6).map(" ".join)
+
+
+@given(ODD_TEXTS, ODD_TEXTS.filter(title_key))
+def test_no_text_that_names_a_title_is_passed_over_without_a_closer_look(text: str, title: str) -> None:
+    is_spelt = f" {title_key(title)} " in f" {title_key(text)} "
+    assert naming._may_name(text, title) >= (names_title(text, title) or is_spelt or title in text)
 
 
 def test_a_linked_mention_is_found_whatever_it_is_called() -> None:

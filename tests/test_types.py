@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from interplay.titles import names_title, remove_title, split_year, title_key
+from interplay.titles import is_title, loosely_spelt, names_title, remove_title, split_year, title_key
 from interplay.types import (
     ACTIONS,
     Action,
@@ -156,6 +156,19 @@ def test_spellings_of_a_title_compare_equal(written, key):
 @given(plain_words)
 def test_a_title_key_is_a_fixed_point(title):
     assert title_key(title_key(title)) == title_key(title)
+
+
+SPELLINGS = st.lists(
+    st.sampled_from(["The", "an", "Heat,", "it's", "its", "Lilo", "&", "and", "-", "(1995)", "a_b", "`", "Amélie", "amelie"]),
+    max_size=5,
+).map(" ".join)
+
+
+@given(SPELLINGS, SPELLINGS)
+def test_a_text_is_a_title_exactly_if_their_keys_are_the_same(text, title):
+    assert is_title(text, title) == (title_key(text) == title_key(title))
+    loose = loosely_spelt(text)
+    assert loose is None or all(word in loose for word in title_key(text).split())
 
 
 @given(plain_words, plain_words)

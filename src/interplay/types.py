@@ -16,7 +16,7 @@ from typing import Any, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from interplay.titles import names_title, remove_title, split_year, title_key
+from interplay.titles import is_title, names_title, remove_title, split_year, title_key
 
 RECORD_VERSION = 1
 """Version of the JSON form of Dialogue and Scenario; raised when an older reader would misread a newer file."""
@@ -91,7 +91,7 @@ class Split(StrEnum):
 class Record(BaseModel):
     """Base of everything that is written to disk: frozen, no unknown fields."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True, cache_strings="keys")
 
     def to_json(self) -> str:
         """One line of JSON (no newline at the end); `model_validate_json` reads it back unchanged."""
@@ -304,7 +304,7 @@ class Scenario(Record):
     def _persona_does_not_name_a_target(self) -> Self:
         for target in self.targets:
             for text in self.persona.texts():
-                if names_title(text, target.title) or (text and title_key(text) == title_key(target.title)):
+                if text and (names_title(text, target.title) or is_title(text, target.title)):
                     raise ValueError(f"the persona names the hidden target {target.title!r}: {text[:80]!r}")
         return self
 
@@ -448,7 +448,10 @@ class Turn(Record):
     @property
     def titles(self) -> tuple[str, ...]:
         """The titles as written, in order."""
-        return tuple(self.text[m.start : m.end] for m in self.items)
+        if not self.items:  # most turns
+            return ()
+        text = self.text
+        return tuple([text[m.start : m.end] for m in self.items])
 
     @property
     def num_words(self) -> int:
@@ -512,13 +515,14 @@ def accepted_mentions(turns: tuple[Turn, ...]) -> tuple[Mention, ...]:
     """
     if not turns or turns[-1].action is not Action.ACCEPT:
         return ()
-    offered: dict[str, Mention] = {}
-    for turn in turns[:-1]:
-        if turn.role is Role.RECOMMENDER:
-            offered.update((title_key(title), m) for title, m in zip(turn.titles, turn.items, strict=True))
-    named = [offered[title_key(t)] for t in turns[-1].titles if title_key(t) in offered]
-    if named:
-        return tuple(named)
+    if turns[-1].items:
+        offered: dict[str, Mention] = {}
+        for turn in turns[:-1]:
+            if turn.role is Role.RECOMMENDER:
+                offered.update((title_key(title), m) for title, m in zip(turn.titles, turn.items, strict=True))
+        named = [offered[title_key(t)] for t in turns[-1].titles if title_key(t) in offered]
+        if named:
+            return tuple(named)
     for turn in reversed(turns[:-1]):
         if turn.role is Role.RECOMMENDER and turn.items:
             return turn.items

@@ -97,7 +97,7 @@ class LeakReport:
 
     def has(self, detector: Detector) -> bool:
         """Whether the detector found anything."""
-        return any(leak.detector is detector for leak in self.leaks or ())
+        return bool(self.leaks) and any(leak.detector is detector for leak in self.leaks or ())
 
 
 def texts_of(view: View) -> Iterator[tuple[str, str]]:
@@ -190,15 +190,14 @@ class LeakChecker:
         What a simulated recommender says is never a leak: naming the target is what it is there for.
         """
         for place, turn in enumerate(turns):
-            linked = any(is_any_target(t, m.item_id, targets) for t, m in zip(turn.titles, turn.items, strict=True))
+            linked = holds_target(turn, targets)
             how = "linked" if linked else self._how(_unlinked_text(turn), targets)
-            if turn.role is Role.RECOMMENDER and (linked or turn.role not in logged):
-                if how is not None:
-                    return
+            if how is None:
                 continue
-            if how is not None:
-                detector = Detector.HISTORY if turn.role in logged else Detector.REPLY
-                yield Leak(detector, f"turn {place}", how, turn.text)
+            role = turn.role
+            if role is Role.RECOMMENDER and (linked or role not in logged):
+                return
+            yield Leak(Detector.HISTORY if role in logged else Detector.REPLY, f"turn {place}", how, turn.text)
 
     def _how(self, text: str, targets: Sequence[Target]) -> str | None:
         for target in targets:
@@ -243,8 +242,16 @@ class LeakChecker:
         return int(best.sum()) <= NEAR_UNIQUE and not best[known].any()
 
 
+def holds_target(turn: Turn, targets: Sequence[Target]) -> bool:
+    """Whether a turn has a mention that means one of the targets."""
+    items = turn.items
+    return bool(items) and any(is_any_target(t, m.item_id, targets) for t, m in zip(turn.titles, items, strict=True))
+
+
 def _unlinked_text(turn: Turn) -> str:
     """The text without the titles that were linked to items, for what those mean is known."""
+    if not turn.items:
+        return turn.text
     parts, at = [], 0
     for mention in turn.items:
         if mention.item_id is not None:
@@ -329,7 +336,7 @@ def is_first_turn(dialogue: Dialogue, targets: Sequence[Target], *, by_offer: bo
     offers = [t for t in dialogue.turns if t.role is Role.RECOMMENDER and t.items]
     if not offers:
         return False
-    if any(is_any_target(t, m.item_id, targets) for t, m in zip(offers[0].titles, offers[0].items, strict=True)):
+    if holds_target(offers[0], targets):
         return True
     return not by_offer and dialogue.ending is Ending.ACCEPTED and len(offers) == 1
 

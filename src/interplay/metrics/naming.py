@@ -11,7 +11,7 @@ from functools import lru_cache
 from itertools import pairwise
 
 from interplay.metrics.matching import YEAR_TOLERANCE
-from interplay.titles import EVERYDAY_WORDS, split_year, title_key, title_spans
+from interplay.titles import EVERYDAY_WORDS, loosely_spelt, needed_words, split_year, title_key, title_spans
 
 MIN_RATIO = 90.0
 """Least similarity of a misspelling, 0 to 100: 100 * 2 * (common characters in order) / (characters of both)."""
@@ -49,7 +49,7 @@ def how_named(text: str, title: str, other_titles: Container[str] = ()) -> Namin
     >>> how_named("matrix relaoded", matrix).value, how_named("what heats up", heat), how_named("Heat (1986)", heat)
     ('fuzzy', None, None)
     """
-    if not text:
+    if not text or not _may_name(text, title):
         return None
     spans = title_spans(text, title)
     if spans:
@@ -64,6 +64,30 @@ def how_named(text: str, title: str, other_titles: Container[str] = ()) -> Namin
     if at >= 0 and wanted not in EVERYDAY_WORDS and not wanted.isdigit():
         return None if _in_longer(spoken, at, at + len(wanted), title, other_titles) else Naming.NORMALISED
     return Naming.FUZZY if _misspells(spoken, wanted, other_titles) else None
+
+
+def _may_name(text: str, title: str) -> bool:
+    """False only where nothing of the title is in the text: of most texts, which then need no pattern and no key."""
+    loose = loosely_spelt(text)
+    if loose is None:
+        return True
+    for words in _hints(title):
+        for word in words:
+            if word not in loose:
+                break
+        else:
+            return True
+    return False
+
+
+@lru_cache(maxsize=50_000)
+def _hints(title: str) -> tuple[list[str], ...]:
+    """Groups of words one of which stands in every text that names the title, as `loosely_spelt`.
+
+    What `title_spans` finds has the needed words; what has the title's key in its own, or a misspelling, has a piece of it.
+    """
+    needed = [word.replace("'", "") for word in needed_words(title)]
+    return needed, *(piece.split() for piece in pieces_of(title_key(title)))
 
 
 def _agrees(written: str, title: str) -> bool:
