@@ -1,7 +1,7 @@
 """What a Run of simulated conversations looks like: endings, lengths, whether what was accepted is what was asked for."""
 
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from interplay.evaluation.attributes import attribute_key, attribute_keys
@@ -74,23 +74,33 @@ def summarise(
         if dialogue.ending in FAULTS:
             num_skipped += 1
             continue
-        keys.append((dialogue.scenario_key, dialogue.sample))
+        key = dialogue.scenario_key
+        keys.append((key, dialogue.sample))
         endings.append(dialogue.ending)
         num_noisy += len(dialogue.noisy_turns)
         num_turns.append(len(dialogue.turns))
+        num_words, num_own, num_titles, num_off = dict.fromkeys(Role, 0), dict.fromkeys(Role, 0), 0, 0
+        for turn in dialogue.turns:
+            role = turn.role
+            num_words[role] += turn.num_words
+            num_own[role] += 1
+            if role is Role.RECOMMENDER and (items := turn.items):
+                num_titles += len(items)
+                for title, mention in zip(turn.titles, items, strict=True):
+                    num_off += not in_catalog(title, mention.item_id, catalog)
         for role in Role:
-            own = [turn for turn in dialogue.turns if turn.role is role]
-            words[role].append(sum(turn.num_words for turn in own))
-            turns[role].append(len(own))
-        verdict = None
+            words[role].append(num_words[role])
+            turns[role].append(num_own[role])
+        titles.append(num_titles)
+        off_catalog.append(num_off)
+        verdict, success = None, False
         if dialogue.ending is Ending.ACCEPTED:
-            verdict = _satisfied(dialogue, wanted.get(dialogue.scenario_key), catalog, known_attributes)
+            accepted = named_accepted(dialogue.turns)
+            verdict = _satisfied(accepted, wanted.get(key), catalog, known_attributes)
             num_not_judged += verdict is None
+            success = any(is_any_target(title, item_id, targets.get(key, ())) for title, item_id in accepted)
         verdicts.append(verdict)
-        succeeded.append(_succeeded(dialogue, targets.get(dialogue.scenario_key, ())))
-        named = [m for t in dialogue.turns if t.role is Role.RECOMMENDER for m in zip(t.titles, t.items, strict=True)]
-        titles.append(len(named))
-        off_catalog.append(sum(not in_catalog(title, mention.item_id, catalog) for title, mention in named))
+        succeeded.append(success if targets.get(key) else None)
     order = sorted(range(len(keys)), key=keys.__getitem__)
     return SimulationSummary(
         scenario_keys=tuple(keys[i][0] for i in order),
@@ -121,20 +131,12 @@ def count_endings(dialogues: Iterable[Dialogue]) -> dict[Ending, int]:
     return {ending: counts[ending] for ending in Ending}
 
 
-def _succeeded(dialogue: Dialogue, targets: tuple[Target, ...]) -> bool | None:
-    if not targets:
-        return None
-    if dialogue.ending is not Ending.ACCEPTED:
-        return False
-    return any(is_any_target(title, item_id, targets) for title, item_id in named_accepted(dialogue.turns))
-
-
 def _satisfied(
-    dialogue: Dialogue, wanted: frozenset[str] | None, catalog: Catalog | None, known: frozenset[str]
+    accepted: Sequence[tuple[str, str | None]], wanted: frozenset[str] | None, catalog: Catalog | None, known: frozenset[str]
 ) -> bool | None:
     """Whether an accepted item has every target attribute; None when that can't be told."""
     # An attribute that no item of the catalog has (a phrase out of a review) can't be checked, so it is no miss.
     if not wanted or catalog is None or not wanted <= known:
         return None
-    items = [catalog.get(item_id) or catalog.find(title) for title, item_id in named_accepted(dialogue.turns)]
+    items = [catalog.get(item_id) or catalog.find(title) for title, item_id in accepted]
     return any(wanted <= attribute_keys(item) for item in items if item is not None)
