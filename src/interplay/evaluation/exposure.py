@@ -14,8 +14,8 @@ from interplay.evaluation.asking import Pair
 from interplay.evaluation.recommendation import GoldTurn, gold_turn
 from interplay.evaluation.scoring import About, rows
 from interplay.evaluation.simulation import FAULTS
-from interplay.evaluation.values import Value, values_by_scenario
-from interplay.metrics.bootstrap import Estimate, estimate_mean, estimate_ratio
+from interplay.evaluation.values import Units, Value
+from interplay.metrics.bootstrap import Estimate, Numbers, estimate_mean, estimate_ratio
 from interplay.metrics.exposure import coverage, estimate_over_catalog, gini, popularity_ranks, self_information
 from interplay.metrics.matching import is_any_target
 from interplay.metrics.ranking import discounted_gain
@@ -190,11 +190,10 @@ def exposure_rows(
         name: estimate_over_catalog(statistic, list(clusters.values()), num_items, rng, skipped)
         for name, statistic in (("coverage", coverage), ("gini", gini))
     }
-    values = exposure_values("", shown, popularity)
+    units, columns = Units([one.cluster for one in shown]), _columns(shown, popularity)
     for name, num_skipped in (("popularity_rank", skipped), ("novelty", skipped), ("repeated_rate", 0)):
-        if name in values:
-            own = values[name].values()
-            estimates[name] = estimate_ratio([v.total for v in own], [v.units for v in own], rng, num_skipped)
+        if name in columns:
+            estimates[name] = estimate_ratio(*units.sums(*columns[name]), rng, num_skipped)
         else:
             estimates[name] = Estimate(None, None, None, 0, sum(one.num_titles for one in shown))
     if not with_repeated:
@@ -212,23 +211,31 @@ def exposure_values(prefix: str, shown: Sequence[Shown], popularity: Ints | None
         shown: what was recommended.
         popularity: see `exposure_rows`.
     """
-    keys = [one.cluster for one in shown]
-    out = {"repeated_rate": values_by_scenario(keys, [one.num_repeated for one in shown], [one.num_titles for one in shown])}
+    units = Units([one.cluster for one in shown])
+    return {prefix + name: units.values(*column) for name, column in _columns(shown, popularity).items()}
+
+
+def _columns(shown: Sequence[Shown], popularity: Ints | None) -> dict[str, tuple[Numbers, Sequence[int]]]:
+    """What every turn or list adds to each metric: totals and counts."""
+    out: dict[str, tuple[Numbers, Sequence[int]]] = {
+        "repeated_rate": ([one.num_repeated for one in shown], [one.num_titles for one in shown])
+    }
     if popularity is not None:
-        counts = [len(one.items) for one in shown]
+        items = [one.items for one in shown]
+        counts = list(map(len, items))
         for name, each in (("popularity_rank", popularity_ranks(popularity)), ("novelty", self_information(popularity))):
-            out[name] = values_by_scenario(keys, _sums(each, [one.items for one in shown]), counts)
-    return {prefix + name: values for name, values in out.items()}
+            out[name] = (_sums(each, items), counts)
+    return out
 
 
-def _sums(each: NDArray[np.float64], rows: Sequence[tuple[int, ...]]) -> list[float]:
+def _sums(each: NDArray[np.float64], rows: Sequence[tuple[int, ...]]) -> NDArray[np.float64]:
     """The sum of `each` over every tuple of its rows; tuples of one length are added up together."""
     lengths = np.fromiter(map(len, rows), np.intp, len(rows))
     out = np.zeros(len(rows))
     for length in np.unique(lengths).tolist():
         places = np.flatnonzero(lengths == length)
         out[places] = each[np.array([rows[n] for n in places.tolist()], np.intp)].sum(axis=1)
-    return out.tolist()
+    return out
 
 
 def gold_rank_rows(

@@ -12,7 +12,7 @@ from interplay.evaluation.recommendation import GoldTurn
 from interplay.evaluation.replay import ReplayOutcome
 from interplay.evaluation.scoring import About, recommendation_rows, replay_rows, rows
 from interplay.evaluation.simulation import SimulationSummary
-from interplay.evaluation.values import values_by_scenario
+from interplay.evaluation.values import Units
 from interplay.metrics.bootstrap import Estimate, estimate_ratio
 from interplay.types import Catalog, Ending, ScoreRow
 
@@ -130,5 +130,4 @@ def simulation_part_rows(summary: SimulationSummary, reports: Sequence[LeakRepor
 
 
 def _ratio(keys: Sequence[str], totals: Sequence[float], rng: np.random.Generator, num_skipped: int) -> Estimate:
-    values = values_by_scenario(keys, totals).values()
-    return estimate_ratio([v.total for v in values], [v.units for v in values], rng, num_skipped)
+    return estimate_ratio(*Units(keys).sums(totals), rng, num_skipped)

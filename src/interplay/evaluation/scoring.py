@@ -12,7 +12,7 @@ from interplay import __version__
 from interplay.evaluation.recommendation import GoldTurn
 from interplay.evaluation.replay import ReplayOutcome
 from interplay.evaluation.simulation import SimulationSummary, in_catalog
-from interplay.evaluation.values import Value, values_by_scenario
+from interplay.evaluation.values import Units, Value, values_by_scenario
 from interplay.metrics.bootstrap import Estimate, estimate_mean, estimate_ratio
 from interplay.metrics.ranking import discounted_gain, recall_at_k
 from interplay.metrics.replay import Outcome, rates
@@ -376,15 +376,11 @@ def simulation_rows(summary: SimulationSummary, about: About) -> list[ScoreRow]:
     skipped = dict.fromkeys((*_ENDING_METRICS.values(), "simulation.turns_per_dialogue"), summary.num_skipped)
     skipped["simulation.goal_satisfaction"] = summary.num_not_judged
     skipped["simulation.success_rate"] = summary.num_skipped + sum(verdict is None for verdict in summary.succeeded)
+    units = Units(summary.scenario_keys)
     return rows(
         {
-            metric: estimate_ratio(
-                [value.total for value in values.values()],
-                [value.units for value in values.values()],
-                rng,
-                skipped.get(metric, 0),
-            )
-            for metric, values in simulation_values(summary).items()
+            metric: estimate_ratio(*units.sums(totals, counts), rng, skipped.get(metric, 0))
+            for metric, (totals, counts) in _simulation_columns(summary).items()
         }
         | ({"simulation.noisy_turns": noise} if summary.num_noisy else {}),
         about,
@@ -397,6 +393,12 @@ def simulation_values(summary: SimulationSummary) -> dict[str, dict[str, Value]]
     Scenarios none of whose dialogues was observed are missing; where a metric has nothing to count in one (no accept to
     judge), its count is 0.
     """
+    units = Units(summary.scenario_keys)
+    return {metric: units.values(totals, counts) for metric, (totals, counts) in _simulation_columns(summary).items()}
+
+
+def _simulation_columns(summary: SimulationSummary) -> dict[str, tuple[Sequence[float], Sequence[int] | None]]:
+    """What every dialogue adds to each metric: totals, and counts where they are not 1."""
     judged = [verdict is not None for verdict in summary.satisfied]
     columns: dict[str, tuple[Sequence[float], Sequence[int] | None]] = {
         metric: ([float(e is ending) for e in summary.endings], None) for ending, metric in _ENDING_METRICS.items()
@@ -410,4 +412,4 @@ def simulation_values(summary: SimulationSummary) -> dict[str, dict[str, Value]]
         columns[f"simulation.{role}_words_per_turn"] = (summary.words[role], summary.turns[role])
     columns["simulation.goal_satisfaction"] = ([float(bool(verdict)) for verdict in summary.satisfied], judged)
     columns["simulation.off_catalog_rate"] = (summary.off_catalog, summary.titles)
-    return {metric: values_by_scenario(summary.scenario_keys, totals, counts) for metric, (totals, counts) in columns.items()}
+    return columns

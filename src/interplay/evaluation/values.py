@@ -4,11 +4,13 @@ A metric is sum of totals / sum of counts over scenarios: a share of conversatio
 turns where the count is a scenario's turns. Two Runs on the same scenarios are compared from these values alone, pairwise.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
-from itertools import repeat
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
+import numpy as np
+
 from interplay.errors import RunError
+from interplay.metrics.bootstrap import Floats, Numbers
 from interplay.store import Run, read_records, write_records
 from interplay.types import Record
 
@@ -36,9 +38,7 @@ Values = Mapping[str, Mapping[str, Value]]
 """By metric, then by the scenario's key."""
 
 
-def values_by_scenario(
-    scenario_keys: Sequence[str], totals: Iterable[float], counts: Iterable[int] | None = None
-) -> dict[str, Value]:
+def values_by_scenario(scenario_keys: Sequence[str], totals: Numbers, counts: Numbers | None = None) -> dict[str, Value]:
     """Numbers of single units (conversations, turns), added up per scenario.
 
     Args:
@@ -49,13 +49,39 @@ def values_by_scenario(
     >>> values_by_scenario(["a", "b", "a"], [1.0, 0.0, 0.0])
     {'a': Value(total=1.0, units=2), 'b': Value(total=0.0, units=1)}
     """
-    sums: dict[str, float] = {}
-    units: dict[str, int] = {}
-    ones = repeat(1, len(scenario_keys)) if counts is None else counts
-    for key, total, count in zip(scenario_keys, totals, ones, strict=True):
-        sums[key] = sums.get(key, 0.0) + total
-        units[key] = units.get(key, 0) + count
-    return dict(zip(sums, map(Value, sums.values(), units.values()), strict=True))
+    return Units(scenario_keys).values(totals, counts)
+
+
+class Units:
+    """Which scenario each of some units is of, so that several numbers of the same units are added up quickly.
+
+    Args:
+        scenario_keys: of each unit, shape (num_units,).
+    """
+
+    def __init__(self, scenario_keys: Sequence[str]) -> None:
+        number: dict[str, int] = {}
+        self._scenario = np.array([number.setdefault(key, len(number)) for key in scenario_keys], np.intp)
+        self.keys = tuple(number)
+        """The scenarios, in the order in which they first occur."""
+
+    def sums(self, totals: Numbers, counts: Numbers | None = None) -> tuple[Floats, Floats]:
+        """The sum of the totals and that of the counts of each scenario, both of shape (num_scenarios,).
+
+        Args:
+            totals: of each unit, shape (num_units,).
+            counts: of each unit, whole numbers, shape (num_units,); 1 by default.
+        """
+        return self._sum(totals), self._sum(np.ones(len(self._scenario)) if counts is None else counts)
+
+    def values(self, totals: Numbers, counts: Numbers | None = None) -> dict[str, Value]:
+        """The same by the scenario's key."""
+        tops, bottoms = self.sums(totals, counts)
+        return dict(zip(self.keys, map(Value, tops.tolist(), bottoms.astype(np.int64).tolist()), strict=True))
+
+    def _sum(self, numbers: Numbers) -> Floats:
+        weights = np.asarray(numbers, np.float64)
+        return np.bincount(self._scenario, weights=weights, minlength=len(self.keys)).astype(np.float64, copy=False)
 
 
 def write_values(run: Run, values: Values) -> None:
