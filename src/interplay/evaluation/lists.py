@@ -19,10 +19,12 @@ from itertools import product
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 from pydantic import model_validator
 
 from interplay.evaluation.ranking import KINDS
 from interplay.evaluation.scoring import About, rows
+from interplay.evaluation.values import Units
 from interplay.metrics.bootstrap import Estimate, estimate_mean, estimate_ratio
 from interplay.metrics.matching import YEAR_TOLERANCE
 from interplay.titles import split_year, title_key
@@ -30,6 +32,7 @@ from interplay.types import Catalog, Record, ScoreRow
 
 CUT_OFFS = (1, 5, 10, 20, 50)
 """Lengths of the head of a list that recall, NDCG and MRR look at."""
+Ranks = tuple[int | None, int | None, int | None, int | None]
 FILTERS = tuple(product((False, True), repeat=2))
 """Whether titles off the catalog, and whether seen ones, are taken out."""
 
@@ -73,7 +76,7 @@ class PlacedItem:
     dialogue: str
     repeated: bool
     """Whether the context names it."""
-    ranks: tuple[int | None, int | None, int | None, int | None]
+    ranks: Ranks
     """From 1, by `FILTERS`; None where the list does not hold it."""
 
 
@@ -84,6 +87,8 @@ class _Name:
     item_id: str | None
     key: str
     year: int | None
+    spelling: str
+    """Distinguishes titles off the catalog from each other."""
 
     def is_same(self, other: "_Name") -> bool:
         if self.item_id is not None and other.item_id is not None:
@@ -91,6 +96,23 @@ class _Name:
         if not self.key or self.key != other.key:
             return False
         return self.year is None or other.year is None or abs(self.year - other.year) <= YEAR_TOLERANCE
+
+
+class _Names(dict[str, _Name]):
+    """What titles mean, looked up once each."""
+
+    def __init__(self, catalog: Catalog) -> None:
+        super().__init__()
+        self._catalog = catalog
+
+    def __missing__(self, text: str) -> _Name:
+        item = self._catalog.get(text) or self._catalog.find(text)
+        written, year = (item.title, item.year) if item is not None else split_year(text)
+        self[text] = name = _Name(None if item is None else item.id, title_key(written), year, title_key(text))
+        return name
+
+    def of(self, titles: Iterable[str]) -> list[_Name]:
+        return list(map(self.__getitem__, titles))
 
 
 def place_titles(lists: Iterable[TitleList], catalog: Catalog) -> Iterator[PlacedItem]:
@@ -103,28 +125,32 @@ def place_titles(lists: Iterable[TitleList], catalog: Catalog) -> Iterator[Place
     Returns:
         One per gold item, in the order of the lists.
     """
-    known: dict[str, _Name] = {}
+    return _placed(lists, _Names(catalog))
 
-    def name(text: str) -> _Name:
-        if text not in known:
-            item = catalog.get(text) or catalog.find(text)
-            written, year = (item.title, item.year) if item is not None else split_year(text)
-            known[text] = _Name(None if item is None else item.id, title_key(written), year)
-        return known[text]
 
+def _placed(lists: Iterable[TitleList], names: _Names) -> Iterator[PlacedItem]:
     for answer in lists:
         if answer.titles is None:
             continue
-        listed, seen = [name(t) for t in answer.titles], [name(t) for t in answer.mentioned]
-        unseen = [not any(n.is_same(s) for s in seen) for n in listed]
+        listed, seen = names.of(answer.titles), names.of(answer.mentioned)
+        for gold in dict.fromkeys(names.of(answer.gold)):
+            hits = [place for place, name in enumerate(listed) if name.is_same(gold)]
+            ranks = _ranks(hits, listed, seen) if hits else (None, None, None, None)
+            yield PlacedItem(answer.dialogue, any(gold.is_same(s) for s in seen), ranks)
+
+
+def _ranks(hits: Sequence[int], listed: Sequence[_Name], seen: Sequence[_Name]) -> Ranks:
+    """From 1, by `FILTERS`, of the first hit that a filter leaves in the list; `hits` are places from 0."""
+    unseen = [not any(name.is_same(s) for s in seen) for name in listed]
+
+    def rank(on_catalog: bool, only_new: bool) -> int | None:
         kept = [
-            [n for n, new in zip(listed, unseen, strict=True) if (n.item_id or not on_catalog) and (new or not only_new)]
-            for on_catalog, only_new in FILTERS
+            bool(name.item_id or not on_catalog) and (new or not only_new) for name, new in zip(listed, unseen, strict=True)
         ]
-        for gold in dict.fromkeys(map(name, answer.gold)):
-            ranks = [next((place for place, n in enumerate(names, start=1) if n.is_same(gold)), None) for names in kept]
-            is_repeated = any(gold.is_same(s) for s in seen)
-            yield PlacedItem(answer.dialogue, is_repeated, (ranks[0], ranks[1], ranks[2], ranks[3]))
+        return next((1 + sum(kept[:place]) for place in hits if kept[place]), None)
+
+    first, second, third, fourth = (rank(*kind) for kind in FILTERS)
+    return first, second, third, fourth
 
 
 def title_list_rows(lists: Sequence[TitleList], catalog: Catalog, about: About) -> list[ScoreRow]:
@@ -138,36 +164,34 @@ def title_list_rows(lists: Sequence[TitleList], catalog: Catalog, about: About) 
         catalog: what can be recommended.
         about: what the rows share.
     """
-    placed = list(place_titles(lists, catalog))
+    names = _Names(catalog)
+    placed = list(_placed(lists, names))
+    ranks = np.array([[r or 0 for r in p.ranks] for p in placed], np.int64).reshape(len(placed), len(FILTERS))
     skipped = [gold for answer in lists if answer.titles is None for gold in dict.fromkeys(answer.gold)]
     out: list[ScoreRow] = []
     for kind in KINDS:
-        chosen = [p for p in placed if kind == "all" or p.repeated == (kind == "repeated")]
-        dialogues = [p.dialogue for p in chosen]
+        chosen = [n for n, p in enumerate(placed) if kind == "all" or p.repeated == (kind == "repeated")]
+        dialogues = Units([placed[n].dialogue for n in chosen])
         for place, (on_catalog, only_new) in enumerate(FILTERS):
             if only_new and kind == "repeated":
                 continue
             condition = kind + ", off-catalog removed" * on_catalog + ", seen removed" * only_new
-            ranks = [p.ranks[place] for p in chosen]
             # Whether an item of a list that nobody has seen is new can be told, but not where it would stand.
             num_skipped = len(skipped) if kind == "all" else 0
-            out += list_rows(dialogues, ranks, replace(about, condition=condition), num_skipped=num_skipped)
-    return out + rows(_list_estimates(lists, catalog, np.random.default_rng(about.seed)), about)
+            out += _rank_rows(dialogues, ranks[chosen, place], replace(about, condition=condition), num_skipped)
+    return out + rows(_list_estimates(lists, names, np.random.default_rng(about.seed)), about)
 
 
-def list_rows(dialogues: Sequence[str], ranks: Sequence[int | None], about: About, *, num_skipped: int = 0) -> list[ScoreRow]:
+def _rank_rows(dialogues: Units, ranks: NDArray[np.int64], about: About, num_skipped: int) -> list[ScoreRow]:
     """Recall, NDCG and MRR at every cut-off, and the MRR of whole lists.
 
     Args:
-        dialogues: of each gold item, shape (n,): what intervals resample.
-        ranks: where it stands, from 1; None where the list does not hold it, which is a miss; shape (n,).
+        dialogues: of each gold item: what intervals resample.
+        ranks: where it stands, from 1; 0 where the list does not hold it, which is a miss; shape (n,).
         about: what the rows share.
         num_skipped: passed on.
     """
-    number = {d: n for n, d in enumerate(dict.fromkeys(dialogues))}
-    where = np.array([number[d] for d in dialogues], np.intp)
-    counts = np.bincount(where, minlength=len(number)).tolist()
-    place = np.array([0 if r is None else r for r in ranks], np.float64)
+    place = ranks.astype(np.float64)
     held = place > 0
     reciprocal = np.where(held, 1 / np.maximum(place, 1), 0.0)
     gain = np.where(held, 1 / np.log2(np.maximum(place, 1) + 1), 0.0)  # one gold item a list: the ideal gain is 1
@@ -178,21 +202,25 @@ def list_rows(dialogues: Sequence[str], ranks: Sequence[int | None], about: Abou
         **{f"ranking.mrr@{k}": reciprocal * within[k] for k in CUT_OFFS},
         "ranking.mrr": reciprocal,
     }
-    sums = {metric: np.bincount(where, weights=each, minlength=len(number)).tolist() for metric, each in values.items()}
     return rows(
-        {m: estimate_ratio(each, counts, np.random.default_rng(about.seed), num_skipped) for m, each in sums.items()}, about
+        {
+            metric: estimate_ratio(*dialogues.sums(each), np.random.default_rng(about.seed), num_skipped)
+            for metric, each in values.items()
+        },
+        about,
     )
 
 
-def _list_estimates(lists: Sequence[TitleList], catalog: Catalog, rng: np.random.Generator) -> dict[str, Estimate]:
+def _list_estimates(lists: Sequence[TitleList], names: _Names, rng: np.random.Generator) -> dict[str, Estimate]:
     observed = [answer.titles for answer in lists if answer.titles is not None]
     num_skipped = len(lists) - len(observed)
-    items = [[catalog.get(title) or catalog.find(title) for title in titles] for titles in observed]
     off, twice = [], []
-    for titles, meant in zip(observed, items, strict=True):
-        off.append(float(sum(item is None for item in meant)))
-        distinct = {title_key(title) if item is None else (item.id,) for title, item in zip(titles, meant, strict=True)}
-        twice.append(float(len(titles) - len(distinct)))
+    for titles in observed:
+        meant = names.of(titles)
+        off_catalog = [name.spelling for name in meant if name.item_id is None]
+        off.append(float(len(off_catalog)))
+        items = {name.item_id for name in meant if name.item_id is not None}
+        twice.append(float(len(titles) - len(items) - len(set(off_catalog))))
     sizes = [len(titles) for titles in observed]
     return {
         "ranking.empty_list_rate": estimate_mean([float(not size) for size in sizes], rng, num_skipped),

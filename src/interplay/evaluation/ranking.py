@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from interplay.evaluation.exposure import LIST_LENGTH, SEEN_REMOVED, Ints, Shown, exposure_rows
 from interplay.evaluation.scoring import About
+from interplay.evaluation.values import Units
 from interplay.items.contexts import Case
 from interplay.items.index import top_k
 from interplay.metrics.bootstrap import estimate_ratio
@@ -218,34 +219,35 @@ def ranking_rows(placed: Sequence[Placed], methods: Sequence[str], about: About)
         about: what the rows share; their subject is "SUBJECT METHOD".
     """
     rows: list[ScoreRow] = []
+    repeated = np.array([p.repeated for p in placed], bool)
+    chosen = {"all": np.arange(len(placed)), "new": np.flatnonzero(~repeated), "repeated": np.flatnonzero(repeated)}
+    dialogues = {kind: Units([placed[n].dialogue for n in own.tolist()]) for kind, own in chosen.items()}
     for method in methods:
+        by_filter = [[p.ranks[method] or 0 for p in placed], [p.filtered_ranks[method] or 0 for p in placed]]
+        ranks = np.array(by_filter, np.int64)
         for kind in KINDS:
-            chosen = [p for p in placed if kind == "all" or p.repeated == (kind == "repeated")]
             for filtered in (False, True):
                 if filtered and kind == "repeated":
                     continue
-                ranks = [(p.filtered_ranks if filtered else p.ranks)[method] for p in chosen]
                 condition = f"{kind}, {SEEN_REMOVED}" if filtered else kind
-                rows += _rows(chosen, ranks, f"{about.subject} {method}", condition, about)
+                own = ranks[int(filtered), chosen[kind]]
+                rows += _rows(dialogues[kind], own, f"{about.subject} {method}", condition, about)
     return rows
 
 
-def _rows(
-    chosen: Sequence[Placed], ranks: Sequence[int | None], subject: str, condition: str, about: About
-) -> Iterator[ScoreRow]:
+def _rows(dialogues: Units, ranks: NDArray[np.int64], subject: str, condition: str, about: About) -> Iterator[ScoreRow]:
+    """Rows of gold items with these ranks, from 1; 0 where there is none."""
     from interplay import __version__
 
-    number = {d: n for n, d in enumerate(dict.fromkeys(p.dialogue for p in chosen))}
-    where = [number[p.dialogue] for p in chosen]
-    counts = np.bincount(where, minlength=len(number)).tolist() if where else []
-    values: dict[str, list[float]] = {
-        **{f"ranking.recall@{k}": [float(r is not None and r <= k) for r in ranks] for k in RECALL_AT},
-        f"ranking.ndcg@{NDCG_AT}": [discounted_gain(r, NDCG_AT) for r in ranks],
-        "ranking.mrr": [0.0 if r is None else 1 / r for r in ranks],
+    held = ranks > 0
+    gain = np.array([0.0, *(discounted_gain(r, NDCG_AT) for r in range(1, NDCG_AT + 2))])  # 0 beyond NDCG_AT
+    values = {
+        **{f"ranking.recall@{k}": held & (ranks <= k) for k in RECALL_AT},
+        f"ranking.ndcg@{NDCG_AT}": gain[np.minimum(ranks, NDCG_AT + 1)],
+        "ranking.mrr": np.where(held, 1 / np.maximum(ranks, 1), 0.0),
     }
     for metric, each in values.items():
-        sums = np.bincount(where, weights=each, minlength=len(number)).tolist() if where else []
-        found = estimate_ratio(sums, counts, np.random.default_rng(about.seed))
+        found = estimate_ratio(*dialogues.sums(each), np.random.default_rng(about.seed))
         yield ScoreRow(
             metric=metric,
             value=found.value,
