@@ -5,16 +5,16 @@ The definitions of the metrics are in `scoring.METRICS`, one line each, and at l
 
 import math
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 
 from interplay.evaluation.scoring import CONFUSION, HUMAN, About, rows
 from interplay.evaluation.turns import TurnPrediction
-from interplay.evaluation.values import Value, values_by_scenario
-from interplay.metrics.bootstrap import Estimate, estimate_ratio
+from interplay.evaluation.values import Units, Value
+from interplay.metrics.bootstrap import Estimate, Numbers, estimate_ratio
 from interplay.metrics.text import Texts, bert_score, estimate_dist_n, self_bleu
 from interplay.types import ACTIONS, Action, Role, ScoreRow, Turn
 
@@ -34,7 +34,7 @@ def turn_rows(
     num_layers: int | None = None,
 ) -> list[ScoreRow]:
     """The rows of `score_turns`."""
-    return score_turns(predictions, about, encoder=encoder, num_layers=num_layers)[0]
+    return _score(predictions, about, encoder, num_layers)[0]
 
 
 def score_turns(
@@ -64,41 +64,65 @@ def score_turns(
     Raises:
         MissingExtra, CheckpointError: see `metrics.text.bert_score`.
     """
+    score_rows, columns = _score(predictions, about, encoder, num_layers)
+    return score_rows, {metric: column.units.values(column.totals, column.counts) for metric, column in columns.items()}
+
+
+@dataclass(slots=True, frozen=True)
+class _Column:
+    """What every turn adds to a metric."""
+
+    units: Units
+    totals: Numbers
+    counts: Numbers | None = None
+    """None: 1 each."""
+
+    @property
+    def num_units(self) -> int:
+        """The denominator."""
+        return len(self.totals) if self.counts is None else int(np.sum(self.counts))
+
+
+def _score(
+    predictions: Sequence[TurnPrediction], about: About, encoder: str | Path | None, num_layers: int | None
+) -> tuple[list[ScoreRow], dict[str, _Column]]:
+    """The rows, and the columns of the metrics that are means over units."""
     rng = np.random.default_rng(about.seed)
     observed = [p for p in predictions if p.observed]
     spoken = [p for p in observed if p.generated is not None]
     faults, unheard = len(predictions) - len(observed), len(predictions) - len(spoken)
     said = [p.generated for p in spoken if p.generated is not None]
     keys = [p.scenario_key for p in spoken]
+    units = Units(keys)
     texts = _texts(keys, said)
-    values: dict[str, dict[str, Value]] = {
-        "turns.self_bleu": _self_bleu(texts, keys),
-        "turns.words_per_turn": values_by_scenario(keys, [float(turn.num_words) for turn in said]),
-        **_action_values(observed),
-        **_likelihood_values(predictions),
+    columns = {
+        "turns.self_bleu": _self_bleu(texts, units),
+        "turns.words_per_turn": _Column(units, [turn.num_words for turn in said]),
+        **_action_columns(observed),
+        **_likelihood_columns(predictions),
     }
-    skipped = dict.fromkeys(values, faults)
+    skipped = dict.fromkeys(columns, faults)
     if encoder is not None:
         found = bert_score([turn.text for turn in said], [p.logged.text for p in spoken], encoder, num_layers=num_layers)
-        values["turns.bert_score"] = _where_told(keys, found)
+        columns["turns.bert_score"] = _where_told(units, found)
     for metric in ("turns.self_bleu", "turns.words_per_turn", "turns.bert_score", "turns.nats_per_turn", "turns.perplexity"):
-        if metric in values:
-            units = values["turns.nats_per_turn" if metric == "turns.perplexity" else metric].values()
-            skipped[metric] = len(predictions) - sum(value.units for value in units)
+        if metric in columns:
+            told = columns["turns.nats_per_turn" if metric == "turns.perplexity" else metric]
+            skipped[metric] = len(predictions) - told.num_units
     ours = {
         **{f"turns.dist_{n}": estimate_dist_n(texts, n, unheard) for n in DIST_ORDERS},
-        **{metric: _estimate(values[metric], rng, skipped[metric]) for metric in values},
+        **{metric: _estimate(column, rng, skipped[metric]) for metric, column in columns.items()},
     }
     ours["turns.perplexity"] = _exponential(ours["turns.perplexity"])
-    del values["turns.perplexity"]
+    del columns["turns.perplexity"]
     logged = [p.logged for p in spoken]
     people = _texts(keys, logged)
     theirs = {
         **{f"turns.dist_{n}": estimate_dist_n(people, n, unheard) for n in DIST_ORDERS},
-        "turns.self_bleu": _estimate(_self_bleu(people, keys), rng, unheard),
-        "turns.words_per_turn": _estimate(values_by_scenario(keys, [float(t.num_words) for t in logged]), rng, unheard),
+        "turns.self_bleu": _estimate(_self_bleu(people, units), rng, unheard),
+        "turns.words_per_turn": _estimate(_Column(units, [turn.num_words for turn in logged]), rng, unheard),
     }
-    return rows(ours, about) + rows(theirs, about, subject=HUMAN) + _confusion_rows(predictions, about), values
+    return rows(ours, about) + rows(theirs, about, subject=HUMAN) + _confusion_rows(predictions, about), columns
 
 
 def confusion_of(score_rows: Iterable[ScoreRow]) -> dict[str, dict[str, ScoreRow]]:
@@ -131,46 +155,46 @@ def _texts(keys: Sequence[str], turns: Sequence[Turn]) -> Texts:
     return Texts(clusters.values())
 
 
-def _where_told(keys: Sequence[str], scores: Sequence[float | None]) -> dict[str, Value]:
-    return values_by_scenario(keys, [score or 0.0 for score in scores], [score is not None for score in scores])
+def _where_told(units: Units, scores: Sequence[float | None]) -> _Column:
+    return _Column(units, [score or 0.0 for score in scores], [score is not None for score in scores])
 
 
-def _self_bleu(texts: Texts, keys: Sequence[str]) -> dict[str, Value]:
-    # `texts` holds the turns in groups, one per key in the order of their first appearance.
-    order = {key: place for place, key in enumerate(dict.fromkeys(keys))}
-    return _where_told(sorted(keys, key=order.__getitem__), self_bleu(texts))
+def _self_bleu(texts: Texts, units: Units) -> _Column:
+    # `texts` holds the turns in groups, one per scenario in the order of their first appearance.
+    scores: list[float | None] = [None] * len(units.scenario)
+    for turn, score in zip(np.argsort(units.scenario, kind="stable").tolist(), self_bleu(texts), strict=True):
+        scores[turn] = score
+    return _where_told(units, scores)
 
 
-def _action_values(observed: Sequence[TurnPrediction]) -> dict[str, dict[str, Value]]:
-    keys = [p.scenario_key for p in observed]
+def _action_columns(observed: Sequence[TurnPrediction]) -> dict[str, _Column]:
+    units = Units([p.scenario_key for p in observed])
     said = [None if p.generated is None else p.generated.action for p in observed]
     logged = [p.logged.action for p in observed]
     out = {
-        "turns.action_accuracy": values_by_scenario(keys, [float(a is b) for a, b in zip(said, logged, strict=True)]),
-        "turns.format_failure_rate": values_by_scenario(keys, [float(a is None) for a in said]),
+        "turns.action_accuracy": _Column(units, [a is b for a, b in zip(said, logged, strict=True)]),
+        "turns.format_failure_rate": _Column(units, [a is None for a in said]),
     }
     if any(p.logged.role is Role.USER for p in observed):
-        ours, theirs = [a in ENDS for a in said], [a in ENDS for a in logged]
-        both = [float(a and b) for a, b in zip(ours, theirs, strict=True)]
-        out["turns.end_f1"] = values_by_scenario(
-            keys, [2 * b for b in both], [a + b for a, b in zip(ours, theirs, strict=True)]
-        )
-        out["turns.end_precision"] = values_by_scenario(keys, both, ours)
-        out["turns.end_recall"] = values_by_scenario(keys, both, theirs)
+        ours, theirs = (np.array([action in ENDS for action in side], np.float64) for side in (said, logged))
+        out["turns.end_f1"] = _Column(units, 2 * ours * theirs, ours + theirs)
+        out["turns.end_precision"] = _Column(units, ours * theirs, ours)
+        out["turns.end_recall"] = _Column(units, ours * theirs, theirs)
     return out
 
 
-def _likelihood_values(predictions: Sequence[TurnPrediction]) -> dict[str, dict[str, Value]]:
-    keys = [p.scenario_key for p in predictions]
-    nats = [-math.fsum(p.logprobs or ()) for p in predictions]
+def _likelihood_columns(predictions: Sequence[TurnPrediction]) -> dict[str, _Column]:
+    units = Units([p.scenario_key for p in predictions])
+    tokens = [p.logprobs or () for p in predictions]
+    nats = [-math.fsum(own) for own in tokens]
     return {
-        "turns.perplexity": values_by_scenario(keys, nats, [len(p.logprobs or ()) for p in predictions]),
-        "turns.nats_per_turn": values_by_scenario(keys, nats, [bool(p.logprobs) for p in predictions]),
+        "turns.perplexity": _Column(units, nats, [len(own) for own in tokens]),
+        "turns.nats_per_turn": _Column(units, nats, [bool(own) for own in tokens]),
     }
 
 
-def _estimate(values: Mapping[str, Value], rng: np.random.Generator, num_skipped: int) -> Estimate:
-    return estimate_ratio([v.total for v in values.values()], [v.units for v in values.values()], rng, num_skipped)
+def _estimate(column: _Column, rng: np.random.Generator, num_skipped: int) -> Estimate:
+    return estimate_ratio(*column.units.sums(column.totals, column.counts), rng, num_skipped)
 
 
 def _exponential(estimate: Estimate) -> Estimate:
@@ -180,13 +204,10 @@ def _exponential(estimate: Estimate) -> Estimate:
 
 def _confusion_rows(predictions: Sequence[TurnPrediction], about: About) -> list[ScoreRow]:
     """A row per action that the log holds and action that a model of the role may take, or that could not be read."""
-    counts: Counter[tuple[str, str]] = Counter()
-    faults: Counter[str] = Counter()
-    for p in predictions:
-        if not p.observed:
-            faults[p.logged.action] += 1
-        else:
-            counts[p.logged.action, UNREADABLE if p.generated is None else p.generated.action] += 1
+    faults: Counter[str] = Counter(p.logged.action for p in predictions if not p.observed)
+    counts: Counter[tuple[str, str]] = Counter(
+        (p.logged.action, UNREADABLE if p.generated is None else p.generated.action) for p in predictions if p.observed
+    )
     roles = {p.logged.role for p in predictions}
     actions = dict.fromkeys(a.value for role in Role if role in roles for a in ACTIONS[role])
     out: list[ScoreRow] = []

@@ -4,6 +4,7 @@ A metric is sum of totals / sum of counts over scenarios: a share of conversatio
 turns where the count is a scenario's turns. Two Runs on the same scenarios are compared from these values alone, pairwise.
 """
 
+from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
@@ -60,8 +61,10 @@ class Units:
     """
 
     def __init__(self, scenario_keys: Sequence[str]) -> None:
-        number: dict[str, int] = {}
-        self._scenario = np.array([number.setdefault(key, len(number)) for key in scenario_keys], np.intp)
+        number: defaultdict[str, int] = defaultdict()
+        number.default_factory = number.__len__  # a new scenario gets the next number
+        self.scenario = np.fromiter(map(number.__getitem__, scenario_keys), np.intp, len(scenario_keys))
+        """Number of the scenario that each unit is of, shape (num_units,)."""
         self.keys = tuple(number)
         """The scenarios, in the order in which they first occur."""
 
@@ -72,7 +75,7 @@ class Units:
             totals: of each unit, shape (num_units,).
             counts: of each unit, whole numbers, shape (num_units,); 1 by default.
         """
-        return self._sum(totals), self._sum(np.ones(len(self._scenario)) if counts is None else counts)
+        return self._sum(totals), self._sum(np.ones(len(self.scenario)) if counts is None else counts)
 
     def values(self, totals: Numbers, counts: Numbers | None = None) -> dict[str, Value]:
         """The same by the scenario's key."""
@@ -81,7 +84,7 @@ class Units:
 
     def _sum(self, numbers: Numbers) -> Floats:
         weights = np.asarray(numbers, np.float64)
-        return np.bincount(self._scenario, weights=weights, minlength=len(self.keys)).astype(np.float64, copy=False)
+        return np.bincount(self.scenario, weights=weights, minlength=len(self.keys)).astype(np.float64, copy=False)
 
 
 def write_values(run: Run, values: Values) -> None:

@@ -2,6 +2,7 @@
 
 import re
 from array import array
+from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
@@ -34,13 +35,14 @@ class Texts:
     """
 
     def __init__(self, clusters: Iterable[Sequence[str]]) -> None:
-        number: dict[str, int] = {}
+        number: defaultdict[str, int] = defaultdict()
+        number.default_factory = number.__len__  # a new word gets the next number
         coded, lengths, owners = array("i"), array("i"), array("i")
         cluster = -1
         for cluster, texts in enumerate(clusters):
             for text in texts:
                 found = words(text)
-                coded.extend([number.setdefault(word, len(number)) for word in found])
+                coded.extend(map(number.__getitem__, found))
                 lengths.append(len(found))
                 owners.append(cluster)
         self.num_clusters = cluster + 1
@@ -48,11 +50,13 @@ class Texts:
         """Words of each text, shape (num_texts,)."""
         self.cluster_of = np.array(owners, np.int64)
         """Which cluster each text is of, shape (num_texts,)."""
-        self._ids = np.array(coded, np.int64)
+        ids = np.array(coded, np.int32)
         self._texts = np.repeat(np.arange(len(self.lengths)), self.lengths)
+        self._left = (np.cumsum(self.lengths)[self._texts] - np.arange(len(ids))).astype(np.int32)
+        """Words of the text from each word on, that word included."""
         self._num_words = max(len(number), 1)
-        self._n = 1
-        self._kept: tuple[Ints, Ints] = (self._ids, np.arange(len(self._ids)))
+        self._orders = [ids]
+        """Of each n from 1 on, once asked for, the numbers of the n-grams, in the order of the texts."""
 
     def ngrams(self, n: int) -> tuple[Ints, Ints]:
         """Every n-gram of the texts, repeated ones included; none runs across two texts.
@@ -64,19 +68,13 @@ class Texts:
             A number per n-gram (equal n-grams have equal numbers, from 0 without gaps) and the text it stands in, both of
             shape (num_ngrams,), in the order of the texts.
         """
-        if n < self._n:
-            self._n, self._kept = 1, (self._ids, np.arange(len(self._ids)))
-        while self._n < n:
+        while (size := len(self._orders)) < n:
             # An n-gram is an (n - 1)-gram and the word after it: two numbers, exactly one in 64 bits, numbered anew.
-            shorter, places = self._kept
-            ends = np.cumsum(self.lengths)[self._texts[places]]
-            fits = places + self._n < ends
-            places = places[fits]
-            keys = shorter[fits] * self._num_words + self._ids[places + self._n]
-            self._kept = (np.unique(keys, return_inverse=True)[1], places)
-            self._n += 1
-        ids, places = self._kept
-        return ids, self._texts[places]
+            shorter = self._orders[-1][self._left[self._left >= size] > size]
+            after = self._orders[0][np.flatnonzero(self._left > size) + size]
+            keys = shorter.astype(np.int64) * self._num_words + after
+            self._orders.append(np.unique(keys, return_inverse=True)[1].astype(np.int32))
+        return self._orders[n - 1].astype(np.int64), self._texts[self._left >= n]
 
 
 def dist_n(texts: Iterable[str], n: int) -> float | None:
