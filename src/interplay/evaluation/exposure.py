@@ -64,14 +64,19 @@ class Naming:
     def __init__(self, catalog: Catalog) -> None:
         self._catalog = catalog
         self._row = {item.id: n for n, item in enumerate(catalog)}
+        self._known: dict[tuple[str, str | None], _Named] = {}
 
     def of(self, turn: Turn) -> list[_Named]:
         """The titles of a turn, each once, in order."""
         out: dict[str, _Named] = {}
         for title, mention in zip(turn.titles, turn.items, strict=True):
-            item = self._catalog.get(mention.item_id) or self._catalog.find(title)
-            key = f"title {title_key(title)}" if item is None else item.id
-            out.setdefault(key, _Named(key, title, item, mention.item_id))
+            written = (title, mention.item_id)
+            named = self._known.get(written)
+            if named is None:
+                item = self._catalog.get(mention.item_id) or self._catalog.find(title)
+                key = f"title {title_key(title)}" if item is None else item.id
+                named = self._known[written] = _Named(key, title, item, mention.item_id)
+            out.setdefault(named.key, named)
         return list(out.values())
 
     def shown(self, cluster: str, turn: Turn, before: Iterable[str]) -> Shown:
@@ -82,9 +87,9 @@ class Naming:
         """What is recommended by a turn that names these titles (see `of`)."""
         return Shown(
             cluster,
-            tuple(self._row[n.item.id] for n in named if n.item is not None),
+            tuple([self._row[n.item.id] for n in named if n.item is not None]),
             len(named),
-            sum(n.key in seen for n in named),
+            sum([n.key in seen for n in named]),
         )
 
     def keys(self, turns: Iterable[Turn]) -> set[str]:

@@ -88,9 +88,10 @@ class _Name:
     key: str
     year: int | None
     spelling: str
-    """Distinguishes titles off the catalog from each other."""
+    """Tells titles off the catalog from each other."""
 
     def is_same(self, other: "_Name") -> bool:
+        """Names of one item have one key, so two keys are never the same."""
         if self.item_id is not None and other.item_id is not None:
             return self.item_id == other.item_id
         if not self.key or self.key != other.key:
@@ -125,28 +126,26 @@ def place_titles(lists: Iterable[TitleList], catalog: Catalog) -> Iterator[Place
     Returns:
         One per gold item, in the order of the lists.
     """
-    return _placed(lists, _Names(catalog))
+    names = _Names(catalog)
+    return (item for answer in lists if answer.titles is not None for item in _placed(answer, names.of(answer.titles), names))
 
 
-def _placed(lists: Iterable[TitleList], names: _Names) -> Iterator[PlacedItem]:
-    for answer in lists:
-        if answer.titles is None:
-            continue
-        listed, seen = names.of(answer.titles), names.of(answer.mentioned)
-        for gold in dict.fromkeys(names.of(answer.gold)):
-            hits = [place for place, name in enumerate(listed) if name.is_same(gold)]
-            ranks = _ranks(hits, listed, seen) if hits else (None, None, None, None)
-            yield PlacedItem(answer.dialogue, any(gold.is_same(s) for s in seen), ranks)
+def _placed(answer: TitleList, listed: Sequence[_Name], names: _Names) -> Iterator[PlacedItem]:
+    seen = names.of(answer.mentioned)
+    for gold in dict.fromkeys(names.of(answer.gold)):
+        hits = [place for place, name in enumerate(listed) if name.key == gold.key and name.is_same(gold)]
+        ranks = _ranks(hits, listed, seen) if hits else (None, None, None, None)
+        yield PlacedItem(answer.dialogue, any(gold.is_same(s) for s in seen), ranks)
 
 
 def _ranks(hits: Sequence[int], listed: Sequence[_Name], seen: Sequence[_Name]) -> Ranks:
     """From 1, by `FILTERS`, of the first hit that a filter leaves in the list; `hits` are places from 0."""
-    unseen = [not any(name.is_same(s) for s in seen) for name in listed]
+    before = listed[: hits[-1] + 1]  # what comes after the last hit moves none
+    known = [name.item_id is not None for name in before]
+    unseen = [not any(name.is_same(s) for s in seen) for name in before]
 
     def rank(on_catalog: bool, only_new: bool) -> int | None:
-        kept = [
-            bool(name.item_id or not on_catalog) and (new or not only_new) for name, new in zip(listed, unseen, strict=True)
-        ]
+        kept = [(on or not on_catalog) and (new or not only_new) for on, new in zip(known, unseen, strict=True)]
         return next((1 + sum(kept[:place]) for place in hits if kept[place]), None)
 
     first, second, third, fourth = (rank(*kind) for kind in FILTERS)
@@ -165,7 +164,8 @@ def title_list_rows(lists: Sequence[TitleList], catalog: Catalog, about: About) 
         about: what the rows share.
     """
     names = _Names(catalog)
-    placed = list(_placed(lists, names))
+    meant = [None if answer.titles is None else names.of(answer.titles) for answer in lists]
+    placed = [p for answer, own in zip(lists, meant, strict=True) if own is not None for p in _placed(answer, own, names)]
     ranks = np.array([[r or 0 for r in p.ranks] for p in placed], np.int64).reshape(len(placed), len(FILTERS))
     skipped = [gold for answer in lists if answer.titles is None for gold in dict.fromkeys(answer.gold)]
     out: list[ScoreRow] = []
@@ -179,7 +179,7 @@ def title_list_rows(lists: Sequence[TitleList], catalog: Catalog, about: About) 
             # Whether an item of a list that nobody has seen is new can be told, but not where it would stand.
             num_skipped = len(skipped) if kind == "all" else 0
             out += _rank_rows(dialogues, ranks[chosen, place], replace(about, condition=condition), num_skipped)
-    return out + rows(_list_estimates(lists, names, np.random.default_rng(about.seed)), about)
+    return out + rows(_list_estimates(meant, np.random.default_rng(about.seed)), about)
 
 
 def _rank_rows(dialogues: Units, ranks: NDArray[np.int64], about: About, num_skipped: int) -> list[ScoreRow]:
@@ -211,17 +211,16 @@ def _rank_rows(dialogues: Units, ranks: NDArray[np.int64], about: About, num_ski
     )
 
 
-def _list_estimates(lists: Sequence[TitleList], names: _Names, rng: np.random.Generator) -> dict[str, Estimate]:
-    observed = [answer.titles for answer in lists if answer.titles is not None]
-    num_skipped = len(lists) - len(observed)
+def _list_estimates(meant: Sequence[Sequence[_Name] | None], rng: np.random.Generator) -> dict[str, Estimate]:
+    observed = [names for names in meant if names is not None]
+    num_skipped = len(meant) - len(observed)
     off, twice = [], []
-    for titles in observed:
-        meant = names.of(titles)
-        off_catalog = [name.spelling for name in meant if name.item_id is None]
+    for names in observed:
+        off_catalog = [name.spelling for name in names if name.item_id is None]
         off.append(float(len(off_catalog)))
-        items = {name.item_id for name in meant if name.item_id is not None}
-        twice.append(float(len(titles) - len(items) - len(set(off_catalog))))
-    sizes = [len(titles) for titles in observed]
+        items = {name.item_id for name in names if name.item_id is not None}
+        twice.append(float(len(names) - len(items) - len(set(off_catalog))))
+    sizes = [len(names) for names in observed]
     return {
         "ranking.empty_list_rate": estimate_mean([float(not size) for size in sizes], rng, num_skipped),
         "ranking.off_catalog_rate": estimate_ratio(off, sizes, rng, num_skipped),

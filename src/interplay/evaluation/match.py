@@ -14,6 +14,7 @@ from interplay.evaluation.ranking import BATCH, ManyMethods
 from interplay.evaluation.recommendation import GoldTurn
 from interplay.evaluation.scoring import About, rows
 from interplay.evaluation.simulation import FAULTS
+from interplay.evaluation.values import Units
 from interplay.items.contexts import Case
 from interplay.items.index import top_k
 from interplay.items.vectors import ItemVectors
@@ -110,8 +111,8 @@ def match_rows(
         about: what the rows share; its subject is not used.
         metric: name of the metric.
     """
-    place = {item.id: n for n, item in enumerate(catalog)}
     usable = np.linalg.norm(vectors.unit, axis=1) > 0
+    place = {item.id: n for n, item in enumerate(catalog) if usable[n]}
     genres = [frozenset(i.attributes.get("genre", ())) for i in catalog]
     with_genre: dict[str, list[int]] = {}
     for n, names in enumerate(genres):
@@ -120,12 +121,12 @@ def match_rows(
     anchors_of: dict[tuple[int, ...], Mapping[str, float | None]] = {}
 
     def rows_of(ids: Iterable[str]) -> list[int]:
-        return [place[i] for i in ids if i in place and usable[place[i]]]
+        return [place[i] for i in ids if i in place]
 
     def score(gold: tuple[int, ...], recommended: Sequence[int]) -> float | None:
         if gold not in anchors_of:
             near = nearness(vectors.unit, gold)
-            same = np.zeros(len(place), bool)
+            same = np.zeros(len(usable), bool)
             for genre in {g for row in gold for g in genres[row]}:
                 same[with_genre[genre]] = True
             anchors_of[gold] = anchor_scores(near, gold, usable, vectors.popularity, same)
@@ -154,19 +155,19 @@ def match_rows(
 
 
 def _mean(values: Sequence[tuple[str, float | None]], rng: np.random.Generator) -> Estimate:
-    clusters: dict[str, list[float]] = {}
-    skipped = 0
-    for dialogue, value in values:
-        if value is None:
-            skipped += 1
-        else:
-            clusters.setdefault(dialogue, []).append(value)
-    return estimate_ratio([sum(c) for c in clusters.values()], [len(c) for c in clusters.values()], rng, skipped)
+    measured = [(dialogue, value) for dialogue, value in values if value is not None]
+    units = Units([dialogue for dialogue, _ in measured])
+    return estimate_ratio(*units.sums([value for _, value in measured]), rng, len(values) - len(measured))
 
 
 def _named(turns: Iterable[Turn], catalog: Catalog) -> tuple[str, ...]:
-    found = [catalog.get(m.item_id) or catalog.find(title) for t in turns for title, m in zip(t.titles, t.items, strict=True)]
-    return tuple(item.id for item in found if item is not None)
+    found = [
+        catalog.get(mention.item_id) or catalog.find(title)
+        for turn in turns
+        if (items := turn.items)
+        for title, mention in zip(turn.titles, items, strict=True)
+    ]
+    return tuple([item.id for item in found if item is not None])
 
 
 def _targets(scenario: Scenario, catalog: Catalog) -> tuple[str, ...]:
