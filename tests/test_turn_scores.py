@@ -3,6 +3,7 @@
 import asyncio
 import math
 
+import numpy as np
 import pytest
 import sacrebleu
 import torch
@@ -19,7 +20,7 @@ from interplay.evaluation.scoring import About
 from interplay.evaluation.turn_scores import UNREADABLE, confusion_of, num_turns, score_turns, turn_rows
 from interplay.evaluation.turns import TurnPrediction, predict_turns
 from interplay.formats.tokens import TokenFormat, add_structural_tokens
-from interplay.metrics.text import Texts, dist_n, self_bleu
+from interplay.metrics.text import Texts, _numbered, dist_n, self_bleu
 from interplay.simulation.model_agents import TokenAgent
 from interplay.training.backbone import train_tokenizer
 from interplay.types import Action, Failure, Role, Turn, view_of
@@ -220,3 +221,9 @@ def test_the_single_turn_protocol_asks_a_model_for_both_its_turn_and_the_logged_
     assert [len(p.logprobs or ()) for p in predictions] == [len(form.turn_ids(t)) for t in TALK if t.role is Role.USER]
     scores = {row.metric: row for row in turn_rows(predictions, ABOUT)}
     assert (scores["turns.perplexity"].value or 0) > 1
+
+
+@given(st.lists(st.integers(0, 6) | st.integers(0, 2**62)))
+def test_numbering_is_that_of_sorted_distinct_keys_however_large_they_are(keys: list[int]) -> None:
+    order = sorted(set(keys))
+    assert _numbered(np.array(keys, np.int64)).tolist() == [order.index(key) for key in keys]

@@ -73,8 +73,20 @@ class Texts:
             shorter = self._orders[-1][self._left[self._left >= size] > size]
             after = self._orders[0][np.flatnonzero(self._left > size) + size]
             keys = shorter.astype(np.int64) * self._num_words + after
-            self._orders.append(np.unique(keys, return_inverse=True)[1].astype(np.int32))
+            self._orders.append(_numbered(keys).astype(np.int32))
         return self._orders[n - 1].astype(np.int64), self._texts[self._left >= n]
+
+
+def _numbered(keys: Ints) -> Ints:
+    """The place of each key among the distinct ones, from 0; keys are not below 0."""
+    bits = len(keys).bit_length()
+    if not len(keys) or int(keys.max()) >> (63 - bits):
+        return np.asarray(np.unique(keys, return_inverse=True)[1], np.int64)
+    # With its place behind it in one number, a key is sorted in a fifth of the time.
+    pairs = np.sort(keys << bits | np.arange(len(keys)))
+    ordered, out = pairs >> bits, np.zeros(len(keys), np.int64)
+    out[pairs[1:] & ((1 << bits) - 1)] = np.cumsum(ordered[1:] != ordered[:-1])
+    return out
 
 
 def dist_n(texts: Iterable[str], n: int) -> float | None:
