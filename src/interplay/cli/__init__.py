@@ -22,7 +22,7 @@ VERBS = {
     "chat": "talk to either side in the terminal",
 }
 
-COLLECT_AFTER = (10_000, 10, 100)
+COLLECT_AFTER = (50_000, 10, 100)
 """For gc.set_threshold. Records hold no cycles; looking all of them through as they are read takes as long as reading them."""
 
 _HELP = f"""usage: interplay VERB [flags]        interplay VERB --help tells a verb's flags
