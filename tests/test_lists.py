@@ -41,6 +41,12 @@ def test_every_case_worked_out_by_hand_is_placed_so(case: dict[str, object]) -> 
     assert placed == case["placed"]
 
 
+def test_two_spellings_of_one_gold_item_are_one_to_be_found() -> None:
+    item = next(iter(MOVIES))
+    for gold in ((item.label, item.label.upper(), item.id), ("No Such Film (1990)", "the no such film (1990)")):
+        assert len(list(place_titles([TitleList(case="a:1", titles=gold, gold=gold)], MOVIES))) == 1
+
+
 def test_every_score_worked_out_by_hand_comes_out() -> None:
     rows = {(r.condition, r.metric.removeprefix("ranking.")): r for r in title_list_rows(LISTS, MOVIES, ABOUT)}
     for condition, wanted in BY_HAND["scores"].items():

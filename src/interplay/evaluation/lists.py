@@ -14,7 +14,7 @@ system of one's own, a file. How a list is read:
 """
 
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from itertools import product
 from typing import Any
 
@@ -87,7 +87,7 @@ class _Name:
     item_id: str | None
     key: str
     year: int | None
-    spelling: str
+    spelling: str = field(compare=False)
     """Tells titles off the catalog from each other."""
 
     def is_same(self, other: "_Name") -> bool:
