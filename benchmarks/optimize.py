@@ -43,6 +43,7 @@ TERMS = (
     "acceptance",
     "success",
     "satisfaction",
+    "turned_down",
     "turn_cost",
     "catalog_validity",
     "repetition",

@@ -34,6 +34,7 @@ from interplay.training.rewards.terms import (
     sociability,
     success_reward,
     turn_cost,
+    turned_down,
 )
 from interplay.types import Action, Ending, Failure, Item, Role, Turn
 from makers import ALIEN, CATALOG, HEAT, TALK, UP, dialogue, recommender, scenario, user
@@ -189,6 +190,11 @@ def test_satisfaction_is_the_share_of_the_wishes_that_the_accepted_item_has() ->
     assert satisfaction_reward(rollout(attributes=("crime", "2000s", "war"))) == pytest.approx((None, None, 1 / 3), nan_ok=True)
     assert satisfaction_reward(rollout(GIVES_UP, ending=Ending.GAVE_UP))[-1] == 0
     assert satisfaction_reward(rollout(attributes=())) == (None, None, None)
+
+
+def test_an_offer_that_is_not_accepted_costs_and_a_question_does_not() -> None:
+    assert turned_down(rollout()) == (None, -1, 0)
+    assert turned_down(rollout(TALK[:5], ending=Ending.TURN_LIMIT)) == (None, -1, None)
 
 
 def test_turn_cost_of_a_full_talk_is_one() -> None:

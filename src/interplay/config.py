@@ -365,6 +365,8 @@ class RewardWeights(Section):
     """The user accepted a hidden target."""
     satisfaction: float = Field(default=0.0, ge=0, allow_inf_nan=False)
     """Share of the user's target attributes that the accepted item has."""
+    turned_down: float = Field(default=0.0, ge=0, allow_inf_nan=False)
+    """Minus one for each offer that the user does not accept."""
     turn_cost: float = Field(default=0.0, ge=0, allow_inf_nan=False)
     """Every turn costs the same; a talk of full length costs 1."""
     catalog_validity: float = Field(default=0.0, ge=0, allow_inf_nan=False)

@@ -26,6 +26,7 @@ from interplay.training.rewards.terms import (
     sociability,
     success_reward,
     turn_cost,
+    turned_down,
 )
 from interplay.types import Role
 
@@ -102,6 +103,7 @@ class Rewards:
             "acceptance": acceptance_reward,
             "success": success_reward,
             "satisfaction": satisfaction_reward,
+            "turned_down": turned_down,
             "turn_cost": turn_cost,
             "catalog_validity": catalog_validity,
             "repetition": repetition,

@@ -18,7 +18,7 @@ from interplay.metrics.ranking import discounted_gain
 from interplay.metrics.text import words
 from interplay.titles import title_key
 from interplay.training.rewards.rollouts import Rollout, Step, Values
-from interplay.types import Catalog, Ending, Item, Role, Target, Turn
+from interplay.types import Action, Catalog, Ending, Item, Role, Target, Turn
 
 _SOCIABLE = frozenset(name.replace("_", " ") for name in SOCIABLE)
 LOOP_NGRAM = 3
@@ -138,6 +138,16 @@ TERMS: dict[str, Term] = {
             "share of the user's target attributes that the best accepted item has; 0 without an accept",
             "ours, after goal satisfaction (docs/metrics.md): what was accepted is held against what was looked for",
             "What most items have (drama, 2010s) earns a part without listening.",
+        ),
+        Term(
+            "turned_down",
+            "turn",
+            -1.0,
+            0.0,
+            _RECOMMENDER,
+            "-1 where something is shown and the user's next turn does not accept, 0 where it does",
+            "ours; as a mean it is SRRR - 1, the share of rounds with an offer that are accepted (docs/metrics.md) less 1",
+            "Whoever offers nothing is never turned down: give it a reward for acceptance beside it.",
         ),
         Term(
             "turn_cost",
@@ -366,6 +376,17 @@ def _accepts(rollout: Rollout, test: Callable[[tuple[tuple[str, str | None], ...
 
 def _at_end(rollout: Rollout, value: float | None) -> Values:
     return (*(None,) * (len(rollout.steps) - 1), value) if rollout.steps else ()
+
+
+def turned_down(rollout: Rollout) -> Values:
+    """Minus one for each offer that the user does not accept: see `TERMS`. None where nothing is shown or nobody answers."""
+    turns = rollout.dialogue.turns
+    out: list[float | None] = []
+    for step in rollout.steps:
+        answer = turns[step.place + 1] if step.place + 1 < len(turns) else None
+        is_offer = rollout.shown(step) is not None
+        out.append((0.0 if answer.action is Action.ACCEPT else -1.0) if is_offer and answer is not None else None)
+    return tuple(out)
 
 
 def turn_cost(rollout: Rollout) -> Values:
