@@ -10,6 +10,7 @@ from pydantic import ValidationError
 from interplay.titles import is_title, loosely_spelt, names_title, remove_title, split_year, title_key
 from interplay.types import (
     ACTIONS,
+    DOMAINS,
     Action,
     Catalog,
     Dialogue,
@@ -201,6 +202,12 @@ def test_a_catalog_tells_remakes_apart_by_year_and_prefers_the_latest():
     films = Catalog([Item(id="a", title="It", year=1990), Item(id="b", title="It", year=2017)], MOVIE)
     assert [films.find(t).id for t in ("It (1990)", "It (1991)", "It (2016)", "it")] == ["a", "a", "b", "b"]
     assert films.find("It (2005)") is None
+
+
+@given(st.none() | st.integers(-800, 2200))
+def test_an_item_is_found_by_its_label_whatever_its_age(year):
+    play = Item(id="b1", title="The Winter's Tale", year=year)
+    assert Catalog([play, Item(id="b2", title="Emma", year=1815)], DOMAINS["book"]).find(play.label) is play
 
 
 def test_a_catalog_refuses_two_items_with_one_id():

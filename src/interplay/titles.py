@@ -9,7 +9,9 @@ import unicodedata
 from functools import lru_cache
 
 # "Heat (1995)", "Heat  (1995)", "Heat (1995/I)", "Heat (1995 film)"
-_YEAR = re.compile(r"\s*\((1[89]\d\d|20\d\d)(?:/[IVX]+|\s+film)?\)\s*$")
+_YEAR = re.compile(r"\s*\((1\d\d\d|20\d\d)(?:/[IVX]+|\s+film)?\)\s*$")
+YEARS = range(1000, 2100)
+"""Those that a number in brackets behind a title can mean; books are older than films."""
 _ARTICLE_AT_END = re.compile(r"^(.*),\s+(the|a|an|le|la|les|il|el|der|die|das)$", re.IGNORECASE)
 _LEADING_ARTICLES = ("the ", "a ", "an ")
 _ARTICLE = re.compile(r"^(?:the|a|an)\s+(?=\S)", re.IGNORECASE)

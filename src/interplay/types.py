@@ -16,7 +16,7 @@ from typing import Any, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from interplay.titles import is_title, names_title, remove_title, split_year, title_key
+from interplay.titles import YEARS, is_title, names_title, remove_title, split_year, title_key
 
 RECORD_VERSION = 1
 """Version of the JSON form of Dialogue and Scenario; raised when an older reader would misread a newer file."""
@@ -152,8 +152,8 @@ class Item(Record):
 
     @property
     def label(self) -> str:
-        """How the item is written in a conversation: "Heat (1995)", or the title alone when the year is unknown."""
-        return self.title if self.year is None else f"{self.title} ({self.year})"
+        """How the item is written in a conversation: "Heat (1995)", or the title alone when the year is unknown or ancient."""
+        return f"{self.title} ({self.year})" if self.year in YEARS else self.title
 
 
 class Catalog:
