@@ -7,9 +7,9 @@ from hypothesis import strategies as st
 from interplay.config import TrainConfig
 from interplay.errors import ConfigError
 from interplay.simulation.facets import FacetIndex
-from interplay.simulation.fit import FitCues, fit_text, num_had
+from interplay.simulation.fit import FitCues, fit_text
 from interplay.training.cue_labels import LoggedCues, trained_cues
-from interplay.types import Action, Item, Role, view_of
+from interplay.types import Action, Catalog, Item, Role, view_of
 from makers import CATALOG, HEAT, TALK, UP, dialogue, recommender, scenario, turns, user
 
 WANTED = ("crime", "1990s")
@@ -45,7 +45,10 @@ def test_who_looks_for_nothing_is_told_nothing():
 
 
 def test_the_decade_of_an_item_is_known_from_its_year():
-    assert num_had(Item(id="m", title="M", year=1931, attributes={"genre": ("Crime",)}), ("1930s", "crime", "war")) == 2
+    old = Item(id="m", title="M", year=1931, attributes={"genre": ("Crime",)})
+    catalog = Catalog([old], CATALOG.domain)
+    assert fit_text(catalog, ("1930s", "crime"), [offered(old)]) == "all"
+    assert fit_text(catalog, ("1930s", "war"), [offered(old)]) == "some"
 
 
 @given(st.lists(turns(), min_size=1, max_size=6))

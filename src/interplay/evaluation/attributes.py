@@ -1,31 +1,14 @@
-"""Attributes of items as people ask for them: one spelling per value, the decade among them."""
+"""Which items of a catalog have which attributes (`metrics.matching` tells one spelling of each)."""
 
 from collections.abc import Iterable
-from functools import lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
 
-from interplay.titles import title_key
-from interplay.types import Catalog, Item
+from interplay.metrics.matching import attribute_key, attribute_keys
+from interplay.types import Catalog
 
 _NOTHING = np.zeros(0, np.intp)
-
-
-@lru_cache(maxsize=100_000)
-def attribute_key(attribute: str) -> str:
-    """The form in which attributes compare equal, as titles do."""
-    return title_key(attribute)
-
-
-def attribute_keys(item: Item) -> frozenset[str]:
-    """The item's attribute values and its decade ("1990s"), as keys.
-
-    >>> sorted(attribute_keys(Item(id="m1", title="Heat", year=1995, attributes={"genre": ("Crime",)})))
-    ['1990s', 'crime']
-    """
-    keys = {attribute_key(value) for values in item.attributes.values() for value in values}
-    return frozenset(keys | ({f"{item.year // 10 * 10}s"} if item.year is not None else set()))
 
 
 class AttributeIndex:

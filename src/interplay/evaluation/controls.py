@@ -23,9 +23,9 @@ from functools import lru_cache
 
 from interplay.errors import DataError
 from interplay.evaluation.asking import CONCURRENCY, Pair, Progress
-from interplay.evaluation.attributes import AttributeIndex, attribute_key
+from interplay.evaluation.attributes import AttributeIndex
 from interplay.evaluation.replay import History, ReplayOutcome, reason_to_skip, replay, shuffled_attributes
-from interplay.metrics.matching import is_target
+from interplay.metrics.matching import attribute_key, is_target
 from interplay.simulation.agents import Agent
 from interplay.titles import names_title, remove_title, split_year, title_key
 from interplay.types import Catalog, Dialogue, Item, Mention, Role, Scenario, Target, Turn, derive_seed

@@ -13,9 +13,10 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from interplay.evaluation.attributes import AttributeIndex, attribute_key
+from interplay.evaluation.attributes import AttributeIndex
 from interplay.items.contexts import document, plain_words
 from interplay.items.lexical import Bm25
+from interplay.metrics.matching import attribute_key
 from interplay.types import Action, Catalog, Role, Turn
 
 AT_ONCE = 256

@@ -4,9 +4,8 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from interplay.evaluation.attributes import attribute_key, attribute_keys
 from interplay.evaluation.replay import named_accepted
-from interplay.metrics.matching import is_any_target
+from interplay.metrics.matching import attribute_key, attribute_keys, is_any_target
 from interplay.types import Catalog, Dialogue, Ending, Role, Scenario, Target
 
 FAULTS = (Ending.BACKEND_FAILURE, Ending.CONTEXT_OVERFLOW)

@@ -1,9 +1,10 @@
-"""When a named title is the item that was asked for: by catalog id, else by spelling and year."""
+"""When a named title is the item that was asked for (by catalog id, else by spelling and year), and an attribute another."""
 
 from collections.abc import Iterable
+from functools import lru_cache
 
 from interplay.titles import split_year, title_key
-from interplay.types import Target
+from interplay.types import Item, Target
 
 YEAR_TOLERANCE = 2
 """Years that two spellings of one title may differ by (release years differ between databases; remakes by more)."""
@@ -34,3 +35,19 @@ def is_target(title: str, item_id: str | None, target: Target, year_tolerance: i
 def is_any_target(title: str, item_id: str | None, targets: Iterable[Target]) -> bool:
     """Whether a mention means one of the targets: see `is_target`."""
     return any(is_target(title, item_id, target) for target in targets)
+
+
+@lru_cache(maxsize=100_000)
+def attribute_key(attribute: str) -> str:
+    """The form in which attributes compare equal, as titles do."""
+    return title_key(attribute)
+
+
+def attribute_keys(item: Item) -> frozenset[str]:
+    """The item's attribute values and its decade ("1990s"), as keys.
+
+    >>> sorted(attribute_keys(Item(id="m1", title="Heat", year=1995, attributes={"genre": ("Crime",)})))
+    ['1990s', 'crime']
+    """
+    keys = {attribute_key(value) for values in item.attributes.values() for value in values}
+    return frozenset(keys | ({f"{item.year // 10 * 10}s"} if item.year is not None else set()))

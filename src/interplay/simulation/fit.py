@@ -9,8 +9,8 @@ holds, its target attributes and the titles that it heard, and of the catalog's 
 
 from collections.abc import Sequence
 
-from interplay.titles import title_key
-from interplay.types import FIT, Catalog, Item, Parts, Role, Turn, View
+from interplay.metrics.matching import attribute_key, attribute_keys
+from interplay.types import FIT, Catalog, Parts, Role, Turn, View
 
 ALL, SOME, NONE = "all", "some", "none"
 """How much of what is looked for the best item on offer has."""
@@ -35,16 +35,9 @@ def fit_text(catalog: Catalog, wanted: Sequence[str], turns: Sequence[Turn]) -> 
     items = [item for mention in latest.items if (item := catalog.get(mention.item_id)) is not None and item.attributes]
     if not items:
         return None
-    most = max(num_had(item, wanted) for item in items)
-    return ALL if most == len(wanted) else SOME if most else NONE
-
-
-def num_had(item: Item, wanted: Sequence[str]) -> int:
-    """How many of some attributes an item has, whatever their kind; its decade is one of them."""
-    had = {title_key(value) for values in item.attributes.values() for value in values}
-    if item.year is not None:
-        had.add(f"{item.year // 10 * 10}s")
-    return sum(title_key(attribute) in had for attribute in wanted)
+    keys = {attribute_key(attribute) for attribute in wanted}
+    most = max(len(keys & attribute_keys(item)) for item in items)
+    return ALL if most == len(keys) else SOME if most else NONE
 
 
 class FitCues:

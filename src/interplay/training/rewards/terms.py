@@ -13,7 +13,7 @@ from enum import StrEnum
 from typing import Literal
 
 from interplay.corpora.inspired import SOCIABLE
-from interplay.metrics.matching import is_any_target, is_target
+from interplay.metrics.matching import attribute_key, attribute_keys, is_any_target, is_target
 from interplay.metrics.ranking import discounted_gain
 from interplay.metrics.text import words
 from interplay.titles import title_key
@@ -355,13 +355,13 @@ def satisfaction_reward(rollout: Rollout) -> Values:
 
     None as `acceptance_reward`, and where the user looks for nothing in particular.
     """
-    wanted = {title_key(attribute) for attribute in rollout.scenario.persona.target_attributes}
+    wanted = {attribute_key(attribute) for attribute in rollout.scenario.persona.target_attributes}
     if not wanted:
         return _at_end(rollout, None)
 
     def had(title: str, item_id: str | None) -> float:
         item = rollout.find(title, item_id)
-        return 0.0 if item is None else len(wanted & {title_key(v) for v in attribute_values(item)}) / len(wanted)
+        return 0.0 if item is None else len(wanted & attribute_keys(item)) / len(wanted)
 
     return _at_end(rollout, _accepts(rollout, lambda accepted: max((had(t, i) for t, i in accepted), default=0.0)))
 
