@@ -28,6 +28,7 @@ from interplay.simulation.guidance import AskFirst, LoggedPolicy
 from interplay.simulation.model_agents import ChatAgent, TokenAgent
 from interplay.simulation.slots import Knowledge, Slots
 from interplay.simulation.specs import guidance_of, load_from_spec, slots_of
+from interplay.simulation.wishes_first import WishesFirst
 from interplay.training.backbone import train_tokenizer
 from interplay.training.rows import training_rows
 from interplay.types import Action, Advice, Catalog, Item, Role, Scenario, Split, Turn, View, view_of
@@ -502,3 +503,55 @@ def test_a_card_without_its_ranker_says_what_to_do(trained: Path, tmp_path: Path
 def test_advice_is_of_one_turn() -> None:
     view = view_of(scenario(None), Role.RECOMMENDER, with_persona=False)
     assert view.advised(Advice(0), Advice(2)).advice == (Advice(0), Advice(2))
+
+
+GENRES = Catalog(
+    [i.model_copy(update={"attributes": {"genre": ("crime",) if n % 3 else ("comedy",)}}) for n, i in enumerate(ITEMS)], MOVIE
+)
+
+
+def test_what_was_asked_for_comes_before_what_was_not_and_the_ranker_orders_equals() -> None:
+    asked = (user(Action.DISCLOSE_GOAL, "I would like a comedy"),)
+    (found,) = WishesFirst(Likes(), GENRES, 7).top([asked], 5)
+    assert found == ["i0", "i3", "i6", "i1", "i2"]
+
+
+def test_only_so_many_of_the_rankers_best_are_looked_at_for_what_was_asked_for() -> None:
+    asked = (user(Action.DISCLOSE_GOAL, "I would like a comedy"),)
+    assert WishesFirst(Likes(), GENRES, 4).top([asked], 4) == [["i0", "i3", "i1", "i2"]]
+    assert WishesFirst(Likes(), GENRES, 1).top([asked], 3) == [["i0", "i1", "i2"]]
+
+
+def test_where_nothing_was_asked_for_the_order_is_the_rankers() -> None:
+    ranker = WishesFirst(Likes(), GENRES, 12)
+    assert ranker.top([(), (user(Action.INQUIRE, "is it a comedy?"),)], 4) == [["i0", "i1", "i2", "i3"]] * 2
+
+
+def test_what_the_user_has_taken_back_no_longer_comes_first() -> None:
+    turns = (
+        user(Action.DISCLOSE_GOAL, "I would like a comedy"),
+        recommender(Action.RECOMMEND, "try ", ITEMS[0]),
+        user(Action.FEEDBACK, "no comedy please, a crime movie"),
+    )
+    assert WishesFirst(Likes(), GENRES, 12).top([turns], 3) == [["i1", "i2", "i4"]]
+
+
+def test_training_conversations_are_ordered_by_wishes_among_what_was_kept_of_them() -> None:
+    asked = (user(Action.DISCLOSE_GOAL, "I would like a comedy"),)
+    assert WishesFirst(Likes(), GENRES, 12).top_held_out([asked], 4) == ([["i0", "i3", "i1", "i2"]], 0)
+
+
+def test_wishes_without_a_ranker_to_order_are_refused() -> None:
+    with pytest.raises(ConfigError, match="--match-wishes orders the candidates of a ranker"):
+        slots_of(SlotFlags(match_wishes=9), None, CATALOG, constrained=True)
+
+
+def test_a_ranker_is_told_to_put_wishes_first_and_the_fingerprint_says_so(ranker: ItemRanker, tmp_path: Path) -> None:
+    ranker.write(tmp_path)
+    flags = SlotFlags(knowledge=f"ranker:{tmp_path}", knowledge_form="titles", match_wishes=9)
+    slots, prints = slots_of(flags, None, CATALOG, constrained=True)
+    plain = slots_of(flags.model_copy(update={"match_wishes": None}), None, CATALOG, constrained=True)[1]
+    assert slots is not None
+    assert slots.knowledge is not None
+    assert isinstance(slots.knowledge.ranker, WishesFirst)
+    assert prints == f"{plain} wishes among 9"

@@ -146,6 +146,8 @@ class SlotFlags(Config):
     """Show a model the candidates (a trained one: trained so), or let it name nothing else, or only the first of its list."""
     num_candidates: int | None = Field(default=None, ge=1, le=50)
     """Candidates per turn; by default as many as the model was trained with, else 10."""
+    match_wishes: int | None = Field(default=None, ge=1)
+    """Of this many of the ranker's best, those with most of what the user asked for come first; by default its own order."""
     guidance: str | None = None
     """What a model does each turn: ask:N (N questions, then recommend), or logs:DATA (as the recommenders there did)."""
     strategy: str | None = None

@@ -87,8 +87,10 @@ def evaluate_ranker(config: EvaluateConfig) -> int:
 
     if config.protocol != "recommendation" or config.user is not None:
         raise ConfigError("--ranker is measured by the protocol recommendation, alone or beside --recommender; got another")
-    if config.knowledge or config.guidance or config.knowledge_form != "view":
-        raise ConfigError("with --ranker its candidates are the knowledge: leave out --knowledge, its form and --guidance")
+    if config.knowledge or config.guidance or config.match_wishes or config.knowledge_form != "view":
+        raise ConfigError(
+            "with --ranker its candidates are the knowledge: leave out --knowledge, its form, --match-wishes and --guidance"
+        )
     corpus = Corpus.read(config.data)
     pairs = chosen(corpus, config.split, config.num_dialogues)
     ranker = ItemRanker.read(config.ranker, corpus.catalog) if config.ranker is not None else None

@@ -326,6 +326,7 @@ def slots_of(
         InputError: they can't be had, or the model was not trained for them.
     """
     from interplay.simulation.slots import NUM_CANDIDATES, Knowledge, Slots
+    from interplay.simulation.wishes_first import WishesFirst
 
     flags = flags or SlotFlags()
     trained = card.knowledge if card is not None else None
@@ -340,6 +341,8 @@ def slots_of(
         raise ConfigError("--knowledge-form titles limits titles to candidates: pass --knowledge ranker:PATH with it")
     if flags.num_candidates and spec is None:
         raise ConfigError("--num-candidates are candidates of a ranker: pass --knowledge ranker:PATH with it")
+    if flags.match_wishes and spec is None:
+        raise ConfigError("--match-wishes orders the candidates of a ranker: pass --knowledge ranker:PATH with it")
     if not constrained and (only_candidates or only_first or (flags.guidance and card is not None)):
         raise ConfigError("titles and actions are limited by constrained decoding: leave out --no-constrained")
     if spec is not None and card is not None and trained is None and not only_candidates:
@@ -365,8 +368,10 @@ def slots_of(
                 if card is None or trained is None
                 else Reasoner(catalog, trained.attributes, card.list_length)
             )
-        knowledge = Knowledge(ranker, catalog, number, reasoner)
+        retriever = WishesFirst(ranker, catalog, flags.match_wishes) if flags.match_wishes else ranker
+        knowledge = Knowledge(retriever, catalog, number, reasoner)
         prints += f" knowledge {path} {content_hash(ranker.card)} {number} {flags.knowledge_form}"
+        prints += f" wishes among {flags.match_wishes}" if flags.match_wishes else ""
     guidance = None if flags.guidance is None else guidance_of(flags.guidance)
     prints += f" guidance {flags.guidance}" if flags.guidance else ""
     if knowledge is None and guidance is None:
