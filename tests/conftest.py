@@ -9,9 +9,13 @@ from typing import TYPE_CHECKING
 os.environ["HF_HUB_OFFLINE"] = "1"  # read when huggingface_hub is imported: a missing model is asked for nowhere
 
 import pytest
+from hypothesis import settings
 
 if TYPE_CHECKING:
     from server import FakeServer
+
+settings.register_profile("without deadlines", deadline=None)  # a busy machine is no fault of what is tested
+settings.load_profile("without deadlines")
 
 
 @pytest.fixture(autouse=True, scope="session")

@@ -109,7 +109,7 @@ def test_messages_that_were_joined_are_sentences_of_their_own():
 
 
 @given(st.lists(turns(), min_size=1, max_size=5))
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_acts_are_always_acts_that_a_turn_may_have(talk):
     for turn, acts in zip(talk, said(*talk), strict=True):
         Turn.model_validate(turn.model_copy(update={"acts": acts}).model_dump())
@@ -133,7 +133,7 @@ def test_the_rules_agree_with_people_to_the_extent_that_the_docs_say(shared_data
 
 
 @given(turns_with_acts())
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=80)
 def test_ids_and_text_with_acts_are_read_back_as_the_same_turn(turn):
     assert WITH.parse(WITH.turn_ids(turn), turn.role).acts == turn.acts
     text = "".join(e.value for e in pieces_of_turn(turn, MOVIE, acts=True))
@@ -143,7 +143,7 @@ def test_ids_and_text_with_acts_are_read_back_as_the_same_turn(turn):
 
 
 @given(turns_with_acts())
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 def test_a_model_that_was_not_trained_with_acts_sees_none(turn):
     bare = turn.model_copy(update={"acts": ()})
     assert WITHOUT.turn_ids(turn) == WITHOUT.turn_ids(bare) == WITH.turn_ids(bare)
@@ -187,7 +187,7 @@ def test_acts_of_a_model_that_was_not_trained_with_them_can_t_be_read():
 
 
 @given(st.integers(0, 10**6), st.integers(SHORTEST_TURN, 14), st.sampled_from(Role))
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=80)
 def test_whatever_is_drawn_under_the_grammar_is_a_turn_with_distinct_acts(seed, limit, role):
     grammar = GRAMMARS[role]
     rng, ids = random.Random(seed), []

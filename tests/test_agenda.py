@@ -595,7 +595,7 @@ def test_no_phrasing_of_the_user_holds_a_facet_of_its_own() -> None:
 
 
 @given(st.integers(0, 10**6), st.sampled_from(sorted(i.id for i in CATALOG)))
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 def test_a_wish_in_words_is_read_as_that_wish(seed: int, item_id: str) -> None:
     rng = random.Random(seed)
     item = CATALOG[item_id]
@@ -605,7 +605,7 @@ def test_a_wish_in_words_is_read_as_that_wish(seed: int, item_id: str) -> None:
 
 
 @given(st.integers(0, 10**6), st.sampled_from(sorted(i.id for i in CATALOG)))
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 def test_typos_and_plain_typing_never_touch_titles(seed: int, item_id: str) -> None:
     rng = random.Random(seed)
     item = CATALOG[item_id]

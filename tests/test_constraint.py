@@ -80,7 +80,7 @@ def walk(constraint: Constraint, turn_grammar: TurnGrammar, limit: int, seed: in
     return ids
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(st.integers(), st.integers(SHORTEST_TURN, 40), st.sampled_from(Role), st.floats(0, 1))
 def test_every_turn_parses_names_only_titles_of_the_catalog_and_ends_in_time(seed, limit, role, like_titles) -> None:
     ids = walk(grammar(role).constraint(), grammar(role), limit, seed, like_titles=like_titles)
@@ -92,7 +92,7 @@ def test_every_turn_parses_names_only_titles_of_the_catalog_and_ends_in_time(see
     assert set(turn.titles) <= WRITABLE
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(st.integers(), st.integers(SHORTEST_TURN, 30), st.sets(st.sampled_from(sorted(WRITABLE))))
 def test_excluded_titles_are_never_named(seed, limit, excluded) -> None:
     constraint = grammar().constraint(excluding=[*excluded, "no such title"])
@@ -100,7 +100,7 @@ def test_excluded_titles_are_never_named(seed, limit, excluded) -> None:
     assert set(turn.titles) <= WRITABLE - excluded
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(
     st.integers(),
     st.integers(SHORTEST_TURN, 30),
@@ -113,7 +113,7 @@ def test_only_candidates_are_named_and_of_those_not_the_excluded(seed, limit, ca
     assert set(turn.titles) <= candidates - excluded
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(st.integers(), st.integers(SHORTEST_TURN, 30))
 def test_without_a_catalog_titles_are_any_text_and_turns_still_parse(seed, limit) -> None:
     free = grammar(is_free=True)

@@ -73,7 +73,7 @@ def test_a_cue_is_never_learned() -> None:
 
 
 @given(st.lists(turns(words=texts), min_size=1, max_size=5), scenarios(MOVIE))
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 def test_a_longer_conversation_with_cues_has_the_shorter_one_as_its_prefix(talk: list[Turn], start: Scenario) -> None:
     longer = FORM.render(cued_view(start, tuple(talk))).ids
     for number in range(len(talk)):
@@ -382,7 +382,7 @@ def test_lists_within_a_table_can_be_given_in_one_go() -> None:
 
 
 @given(st.integers(0, 10**6), st.sampled_from([1, 3, 4, 8, 20]))
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_a_turn_that_is_held_to_a_length_has_as_many_words(seed: int, length: int) -> None:
     rng = random.Random(seed)
     low, high = words_around(length, 0.25)

@@ -52,7 +52,7 @@ def test_the_decade_of_an_item_is_known_from_its_year():
 
 
 @given(st.lists(turns(), min_size=1, max_size=6))
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 def test_while_it_talks_a_user_is_told_what_training_would_have_told_it(talk):
     view = view_of(scenario(attributes=WANTED), Role.USER, with_persona=True)
     labelled = LoggedCues(("fit",), index=FacetIndex(CATALOG)).label(view.after(*talk), dialogue(scenario(), tuple(talk)))

@@ -83,7 +83,7 @@ def test_the_labels_of_a_role_are_its_words_with_their_end_and_nothing_else():
 
 
 @given(st.lists(turns(), max_size=5), scenarios(MOVIE))
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 def test_the_masks_of_the_roles_are_disjoint_and_cover_exactly_the_spoken_tokens(talk, start):
     rendered = FORM.render(view_of(start, Role.USER, with_persona=False).after(*talk))
     users, recommenders = (
@@ -94,7 +94,7 @@ def test_the_masks_of_the_roles_are_disjoint_and_cover_exactly_the_spoken_tokens
 
 
 @given(st.lists(turns(words=texts), min_size=1, max_size=5), scenarios(MOVIE))
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 def test_a_longer_conversation_has_the_shorter_one_as_its_prefix(talk, start):
     view = view_of(start, Role.USER, with_persona=False)
     longer = FORM.render(view.after(*talk)).ids
@@ -104,13 +104,13 @@ def test_a_longer_conversation_has_the_shorter_one_as_its_prefix(talk, start):
 
 
 @given(turns(words=texts))
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 def test_ids_of_any_turn_are_read_back_as_the_same_turn_even_when_its_words_look_like_tags(turn):
     assert same_words(FORM.parse(FORM.turn_ids(turn), turn.role), turn)
 
 
 @given(turns(words=st.sampled_from(["<response>", "</response>", "<movie_title>", "a<action>b", "</action>x"])))
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 def test_words_that_spell_a_tag_do_not_become_structure(turn):
     ids = FORM.turn_ids(turn)
     assert ids.count(FORM.end_of_turn) == 1
@@ -118,14 +118,14 @@ def test_words_that_spell_a_tag_do_not_become_structure(turn):
 
 
 @given(turns(words=plain_words.filter(lambda w: "<" not in w)))
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 def test_the_text_of_any_turn_is_read_back_as_the_same_turn(turn):
     text = text_of_turn(turn, MOVIE)
     assert same_words(parse_turn(events_of_text(text, MOVIE), turn.role, MOVIE, text), turn)
 
 
 @given(st.lists(st.sampled_from([*structural_tags(MOVIE), "hi", " ", "Heat", "accept", "```", "<", "\n"]), max_size=12))
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 def test_whatever_a_model_writes_is_a_turn_or_a_format_error_that_keeps_it(pieces):
     raw = "".join(pieces)
     try:
@@ -138,7 +138,7 @@ def test_whatever_a_model_writes_is_a_turn_or_a_format_error_that_keeps_it(piece
 
 
 @given(st.lists(st.integers(0, len(FORM.tokenizer) - 1), max_size=30))
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 def test_whatever_ids_are_sampled_are_a_turn_or_a_format_error(ids):
     try:
         FORM.parse(ids, Role.RECOMMENDER)
@@ -189,7 +189,7 @@ def test_habits_of_chat_models_are_forgiven(raw):
 
 
 @given(scenarios(), st.sampled_from(Role), st.booleans())
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 def test_no_rendering_names_the_target_before_it_was_said(start, role, with_persona):
     # A5, over both renderings, every template and every domain.
     view = view_of(start, role, with_persona=with_persona)
@@ -207,7 +207,7 @@ def test_no_rendering_names_the_target_before_it_was_said(start, role, with_pers
 
 
 @given(scenarios(), st.sampled_from(Role), st.booleans())
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 def test_renderings_do_not_depend_on_the_target(start, role, with_persona):
     without = start.model_copy(update={"targets": ()})
     views = [view_of(s, role, with_persona=with_persona) for s in (start, without)]

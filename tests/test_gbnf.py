@@ -31,7 +31,7 @@ def test_turns_as_rendered_are_taken(turn: Turn, titles: tuple[str, ...] | None)
     assert takes(gbnf(turn.role, MOVIE, titles), text_of_turn(turn, MOVIE))
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(turns())
 def test_a_turn_without_angle_brackets_is_taken_and_reads_back(turn: Turn) -> None:
     text = text_of_turn(turn, MOVIE)

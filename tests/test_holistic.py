@@ -165,7 +165,7 @@ def test_acceptance_thanks_and_items_are_not_off_topic():
 
 
 @given(st.lists(st.sampled_from(NAMES), unique=True))
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 def test_the_words_of_a_strategy_cue_tell_the_strategies(strategies):
     assert set(told_strategies(strategy_text(strategies))) == set(strategies)
 
@@ -261,7 +261,7 @@ def test_in_training_a_belief_knows_nothing_of_its_turn_and_what_follows():
 
 
 @given(st.lists(turns(), min_size=1, max_size=6))
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 def test_while_it_talks_a_user_is_told_what_training_would_have_told_it(talk):
     view = view_of(scenario(), U, with_persona=True)
     learned = {

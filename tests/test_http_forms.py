@@ -185,9 +185,7 @@ KEYS = st.text(st.characters(min_codepoint=33, max_codepoint=126), min_size=12, 
 
 
 @pytest.mark.parametrize("mode", MODES)
-@settings(
-    max_examples=2, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture], derandomize=True, database=None
-)
+@settings(max_examples=2, suppress_health_check=[HealthCheck.function_scoped_fixture], derandomize=True, database=None)
 @given(key=KEYS.map(lambda key: f"k{key}y"))
 def test_the_key_is_in_no_file_of_a_run_and_in_nothing_printed(
     key: str,

@@ -154,7 +154,7 @@ records = st.lists(
 )
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(records, st.randoms(use_true_random=False))
 def test_the_order_of_records_does_not_matter(given_records, random):
     shuffled = list(given_records)
@@ -162,7 +162,7 @@ def test_the_order_of_records_does_not_matter(given_records, random):
     assert merge(shuffled) == merge(given_records)
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(records)
 def test_merging_twice_is_merging_once(given_records):
     once = merge(given_records)
@@ -171,7 +171,7 @@ def test_merging_twice_is_merging_once(given_records):
     assert twice.counts.merged == {}
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(records)
 def test_no_record_is_lost_and_ids_are_distinct(given_records):
     merged = merge(given_records)
@@ -181,7 +181,7 @@ def test_no_record_is_lost_and_ids_are_distinct(given_records):
     assert sum(merged.counts.merged.values()) == len(given_records) - len(merged.items)
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(records)
 def test_an_id_stays_good_when_sources_are_added(given_records):
     merged = merge(given_records)

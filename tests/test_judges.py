@@ -149,7 +149,7 @@ def test_a_conversation_in_which_the_recommender_says_nothing_is_counted_and_not
 
 
 @given(data=st.data())
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 def test_an_answer_in_json_is_read_back_whatever_stands_around_it(data: st.DataObject) -> None:
     options = {a.name: tuple(str(g) for g in range(len(a.grades))) for a in ASPECTS}
     values = {name: data.draw(st.sampled_from(allowed)) for name, allowed in options.items()}
@@ -292,7 +292,7 @@ def test_a_choice_that_can_be_read_in_one_order_only_is_none(fake_server: FakeSe
 
 
 @given(turns=lines)
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 def test_every_conversation_has_the_same_finite_features(turns: list[Line]) -> None:
     features = dialogue_features(turns)
     assert features.keys() == dialogue_features(TALK.lines).keys()
@@ -401,7 +401,7 @@ def test_too_few_persons_are_refused_in_one_line() -> None:
 
 
 @given(st.lists(st.tuples(st.integers(0, 4), st.integers(0, 4)), min_size=3, max_size=30))
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 def test_spearman_is_scipys(pairs: list[tuple[int, int]]) -> None:
     from scipy.stats import spearmanr
 

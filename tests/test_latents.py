@@ -128,7 +128,7 @@ def test_a_conversation_without_a_user_has_no_latents() -> None:
         derive_latents(dialogue(scenario(), turns=(recommender(Action.CHAT, "hello?"),)))
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(st.lists(turns(), min_size=1, max_size=8), st.lists(turns(Role.RECOMMENDER), min_size=8, max_size=8))
 def test_only_the_users_turns_matter_and_every_value_is_a_known_one(said: list[Turn], others: list[Turn]) -> None:
     if not any(t.role is Role.USER for t in said):

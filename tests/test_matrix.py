@@ -2,6 +2,7 @@
 
 import csv
 import json
+import os
 import re
 import signal
 import subprocess
@@ -42,11 +43,11 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def agents(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A recommender that takes its time, and one that always breaks."""
+    """A recommender that takes as much time as the environment says, and one that always breaks."""
     path = tmp_path_factory.mktemp("agents") / "agents.py"
     path.write_text(
-        "import time\n"
-        "def slow(request):\n    time.sleep(0.03)\n    return {'text': 'So? ' + str(len(request['turns']))}\n"
+        "import os, time\n"
+        "def slow(request):\n    time.sleep(float(os.environ.get('SLOW', 0)))\n    return {'text': 'So? ' + str(len(request['turns']))}\n"
         "def broken(request):\n    raise ValueError('no luck')\n"
     )
     return path
@@ -76,6 +77,7 @@ def test_a_matrix_killed_in_the_middle_and_resumed_is_the_uninterrupted_one(data
     killed = tmp_path / "killed"
     process = subprocess.Popen(
         [sys.executable, "-m", "interplay", *matrix_args(data, agents, killed, "--concurrency", "1")],
+        env=os.environ | {"SLOW": "0.3"},
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
     )

@@ -4,7 +4,7 @@ import math
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from interplay.errors import CheckpointError
@@ -101,7 +101,6 @@ def test_punctuation_and_case_do_not_make_a_word_distinct() -> None:
     assert dist_n(["Heat! heat, HEAT."], 1) == pytest.approx(1 / 3)
 
 
-@settings(deadline=None)
 @given(st.lists(st.floats(-100, 100), min_size=2, max_size=40))
 def test_the_bootstrap_interval_of_a_mean_holds_the_mean(values: list[float]) -> None:
     estimate = estimate_mean(values, rng())

@@ -202,7 +202,7 @@ def test_identifiers_are_aspects_decades_and_names() -> None:
     assert named_aspects("some jazz", "song") == [(5, "jazz")]
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(st.lists(st.lists(st.text(max_size=60).filter(str.strip), min_size=1, max_size=4), min_size=1, max_size=4))
 def test_any_text_has_a_fingerprint_within_bounds(conversations: list[list[str]]) -> None:
     made = fingerprint(conversations)

@@ -148,7 +148,7 @@ def reasonings(draw: st.DrawFn) -> Reasoning:
     )
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(reasonings())
 def test_any_reasoning_reads_back_as_it_was_written(form: TokenFormat, reasoning: Reasoning) -> None:
     turn = OFFER.model_copy(update={"reasoning": reasoning})
@@ -164,7 +164,7 @@ pieces = st.sampled_from(
 )
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(st.lists(pieces, max_size=14), st.booleans())
 def test_no_output_crashes_the_reader_and_what_it_takes_reads_back(parts: list[str], is_begun: bool) -> None:
     text = "".join(["<reasoning><ranking>" if is_begun else "", *parts])

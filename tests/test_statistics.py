@@ -90,7 +90,7 @@ def test_scenarios_without_a_unit_in_either_run_are_not_counted() -> None:
 
 
 @given(shares)
-@settings(deadline=None, max_examples=25)
+@settings(max_examples=25)
 def test_swapping_the_runs_turns_the_difference_round_and_leaves_p(pairs: list[tuple[int, int]]) -> None:
     a, b = [list(column) for column in zip(*pairs, strict=True)]
     there, back = shares_test(a, b), shares_test(b, a)
@@ -102,7 +102,7 @@ def test_swapping_the_runs_turns_the_difference_round_and_leaves_p(pairs: list[t
 
 
 @given(ratios)
-@settings(deadline=None, max_examples=25)
+@settings(max_examples=25)
 def test_the_permutation_test_does_not_care_which_run_is_first(rows: list[tuple[int, int, int, int]]) -> None:
     data = np.array(rows, dtype=float).T
     p = permutation_p(data, rng())
@@ -123,7 +123,7 @@ def test_holms_correction_by_hand() -> None:
 
 
 @given(st.lists(probabilities, max_size=8), st.randoms(use_true_random=False))
-@settings(deadline=None, max_examples=40)
+@settings(max_examples=40)
 def test_holm_keeps_the_order_only_raises_and_does_not_depend_on_places(p_values: list[float], random: object) -> None:
     adjusted = holm(p_values)
     for (p, q), (other_p, other_q) in itertools.combinations(zip(p_values, adjusted, strict=True), 2):
@@ -138,7 +138,7 @@ def test_holm_keeps_the_order_only_raises_and_does_not_depend_on_places(p_values
 
 
 @given(st.lists(probabilities, min_size=1, max_size=12))
-@settings(deadline=None, max_examples=40)
+@settings(max_examples=40)
 def test_holm_lies_between_no_correction_and_bonferroni(p_values: list[float]) -> None:
     for p, q in zip(p_values, holm(p_values), strict=True):
         assert q is not None
@@ -164,7 +164,7 @@ scores = st.lists(st.tuples(st.integers(0, 4), st.integers(0, 4)), min_size=2, m
 
 
 @given(scores)
-@settings(deadline=None, max_examples=30)
+@settings(max_examples=30)
 def test_rank_correlations_are_scipys(pairs: list[tuple[int, int]]) -> None:
     x, y = np.array(pairs, dtype=float).T
     tau, rho = float(kendall_tau_b(x, y)), float(spearman_rho(x, y))

@@ -107,7 +107,7 @@ def test_a_directory_without_a_config_is_no_run(tmp_path):
 
 
 @given(cut=st.integers(0, 10_000))
-@settings(max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+@settings(max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_a_kill_at_any_byte_loses_at_most_the_dialogue_in_flight(tmp_path, cut):
     run = (
         Run.create(tmp_path / "run", {"seed": 1}, overwrite=True)

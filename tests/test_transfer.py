@@ -259,7 +259,7 @@ def test_dialogues_that_do_not_tell_who_spoke_are_refused(records, message, tmp_
         read_encounters(write(tmp_path / "d.json", records))
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(st.lists(st.lists(st.integers(0, 5), min_size=4, max_size=4), min_size=4, max_size=4), st.permutations(range(4)))
 def test_strengths_do_not_depend_on_the_order_of_the_systems_and_have_the_same_mean(counts, order):
     wins = np.array(counts, dtype=float)

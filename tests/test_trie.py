@@ -105,7 +105,7 @@ def test_another_tokenizer_has_another_trie(form: TokenFormat, tmp_path: Path) -
     assert len(list(tmp_path.iterdir())) == 2
 
 
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=15)
 @given(st.data())
 def test_a_damaged_cache_is_built_again(form: TokenFormat, tmp_path_factory: pytest.TempPathFactory, data) -> None:
     cache = tmp_path_factory.mktemp("cache")

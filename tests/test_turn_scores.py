@@ -43,7 +43,7 @@ def by_metric(*predictions: TurnPrediction) -> dict[str, float | None]:
     return {row.metric: row.value for row in turn_rows(predictions, ABOUT) if row.subject == "fake"}
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(st.lists(WORDS, min_size=2, max_size=6))
 def test_self_bleu_is_sacrebleus_with_all_other_texts_as_references(texts: list[str]) -> None:
     for place, (text, score) in enumerate(zip(texts, self_bleu(texts), strict=True)):

@@ -306,7 +306,7 @@ weights = st.floats(0.3, 2, allow_nan=False)
 
 
 @given(st.tuples(weights, weights, weights, weights, weights))
-@settings(max_examples=3, deadline=None)
+@settings(max_examples=3)
 def test_the_realised_shares_are_within_1_percent_of_those_asked(given_weights):
     names = ("next_turn", *TASK_TAGS)
     tasks = UserTasks(**dict(zip(names, given_weights, strict=True)))
