@@ -47,7 +47,8 @@ def agents(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("agents") / "agents.py"
     path.write_text(
         "import os, time\n"
-        "def slow(request):\n    time.sleep(float(os.environ.get('SLOW', 0)))\n    return {'text': 'So? ' + str(len(request['turns']))}\n"
+        "def slow(request):\n    time.sleep(float(os.environ.get('SLOW', 0)))\n"
+        "    return {'text': 'So? ' + str(len(request['turns']))}\n"
         "def broken(request):\n    raise ValueError('no luck')\n"
     )
     return path
