@@ -167,7 +167,7 @@ def remove_title(text: str, title: str, replacement: str = "it") -> str:
     >>> remove_title("I loved The Matrix (1999) so much", "The Matrix")
     'I loved it so much'
     """
-    pattern = _pattern(title)
+    pattern = _pattern(title) if _may_name(text, title) else None
     if pattern is None:
         return text
     out = pattern.sub(replacement, text)

@@ -8,6 +8,7 @@ from interplay.titles import title_key
 from interplay.types import Item, Mention, Role
 
 _SENTENCE_END = re.compile(r"[.!?]+(?=\s|$|[A-Z])|\.{3,}|\n+")
+_WORD_CHARACTER = re.compile(r"\w")
 
 
 @dataclass(slots=True, frozen=True)
@@ -137,7 +138,7 @@ def sentences(text: str, mentions: Sequence[Mention] = (), breaks: Sequence[int]
             end = cut
             while text[end - 1].isspace():
                 end -= 1
-            if re.search(r"\w", text[start:end]):
+            if _WORD_CHARACTER.search(text, start, end):
                 out.append((start, end))
             elif out:
                 out[-1] = (out[-1][0], end)

@@ -9,6 +9,7 @@ import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
+from weakref import WeakKeyDictionary
 
 from interplay.evaluation.simulation import count_endings
 from interplay.types import Dialogue, Role
@@ -28,6 +29,8 @@ INK = "#010203"
 USER_COLOUR = "#0d8f7a"
 RECOMMENDER_COLOUR = "#6d63d8"
 _ENDING_COLOUR = "#4a7fc4"
+_DRAWN: "WeakKeyDictionary[Figure, str]" = WeakKeyDictionary()
+"""Figures that were drawn, and so are finished, as SVG."""
 
 
 def endings_figure(dialogues: Sequence[Dialogue]) -> "Figure":
@@ -132,7 +135,7 @@ def write_figure(figure: "Figure", stem: Path) -> tuple[Path, Path]:
     """Write a figure as STEM.svg and STEM.pdf; the same figure gives the same files.
 
     Args:
-        figure: of this module, or any other.
+        figure: finished; what is added to it after it was written or put on a page is not seen.
         stem: path without a suffix; its directory is made.
 
     Returns:
@@ -140,10 +143,21 @@ def write_figure(figure: "Figure", stem: Path) -> tuple[Path, Path]:
     """
     stem.parent.mkdir(parents=True, exist_ok=True)
     paths = stem.with_name(stem.name + ".svg"), stem.with_name(stem.name + ".pdf")
+    paths[0].write_text(_svg(figure), encoding="utf-8")
     with _as_file():
-        figure.savefig(paths[0], metadata={"Date": None, "Creator": None})
         figure.savefig(paths[1], metadata={"CreationDate": None, "Creator": None, "Producer": None})
     return paths
+
+
+def _svg(figure: "Figure") -> str:
+    """The figure as SVG; the page and the file have the same drawing, which is made once and takes most of a report's time."""
+    if figure not in _DRAWN:
+        out = io.StringIO()
+        with _as_file():
+            figure.savefig(out, format="svg", metadata={"Date": None, "Creator": None})
+        figure.set_layout_engine("none")  # everything has its place now
+        _DRAWN[figure] = out.getvalue()
+    return _DRAWN[figure]
 
 
 def _as_file() -> "AbstractContextManager[None]":
@@ -160,10 +174,7 @@ def inline_svg(figure: "Figure", prefix: str) -> str:
         figure: what to write.
         prefix: makes the ids inside the SVG distinct from those of other figures on the page.
     """
-    out = io.StringIO()
-    with _as_file():
-        figure.savefig(out, format="svg", metadata={"Date": None, "Creator": None})
-    svg = out.getvalue()
+    svg = _svg(figure)
     svg = svg[svg.index("<svg") :].replace(INK, "currentColor")
     svg = re.sub(r"<metadata>.*?</metadata>\s*", "", svg, flags=re.DOTALL)
     svg = re.sub(r"font-family: [^;\"]*sans-serif", "font-family: inherit", svg)
