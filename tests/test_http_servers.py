@@ -195,6 +195,6 @@ def test_an_interrupt_while_requests_are_under_way_leaves_a_run_that_can_be_resu
     text, err = process.communicate(timeout=60)
     assert process.returncode == 0, err
     assert f"{keys.total()} conversations ({keys.total() - len(half)} held now): gave-up {keys.total()}" in text
-    whole = lines.read_text().splitlines()
-    assert whole[: len(half)] == half
+    whole = lines.read_text().splitlines()  # in the order of the scenarios by now; the half was in that of finishing
+    assert set(half) <= set(whole)
     assert Counter(json.loads(line)["scenario_key"] for line in whole) == keys
