@@ -546,6 +546,13 @@ def test_wishes_without_a_ranker_to_order_are_refused() -> None:
         slots_of(SlotFlags(match_wishes=9), None, CATALOG, constrained=True)
 
 
+@pytest.mark.parametrize("flags", [{"match_wishes": 9}, {"num_candidates": 5}])
+def test_an_agent_without_slots_refuses_what_is_for_the_candidates_of_a_model(flags: dict[str, int]) -> None:
+    asked = {"sampling": Sampling(), "catalog": CATALOG, "max_batch": 1, "slots": SlotFlags(**flags)}
+    with pytest.raises(ConfigError, match=r"--match-wishes.* are for models; agenda is none"):
+        load_from_spec("agenda", Role.RECOMMENDER, **asked)
+
+
 def test_a_ranker_is_told_to_put_wishes_first_and_the_fingerprint_says_so(ranker: ItemRanker, tmp_path: Path) -> None:
     ranker.write(tmp_path)
     flags = SlotFlags(knowledge=f"ranker:{tmp_path}", knowledge_form="titles", match_wishes=9)

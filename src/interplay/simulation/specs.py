@@ -127,10 +127,12 @@ def load_from_spec(
     flags = slots if role is Role.RECOMMENDER and slots is not None else None
     if (
         flags is not None
-        and (flags.knowledge or flags.guidance or flags.strategy)
+        and (flags.knowledge or flags.num_candidates or flags.match_wishes or flags.guidance or flags.strategy)
         and (spec == AGENDA or spec.startswith((RANKER, *BASELINES)))
     ):
-        raise ConfigError(f"--knowledge, --guidance and --strategy are for models; {spec} is none")
+        raise ConfigError(
+            f"--knowledge with --num-candidates and --match-wishes, --guidance and --strategy are for models; {spec} is none"
+        )
     asked = control if role is Role.USER and control is not None else ControlFlags()
     if asked.is_set and (spec == AGENDA or spec.startswith((f"{AGENDA}?", STUB, "http://", "https://", *BASELINES))):
         raise ConfigError(
