@@ -295,15 +295,10 @@ def test_a_full_disk_while_simulating_keeps_what_was_written_and_resumes(data, t
     assert len(list(Run.read(tmp_path / "sim").dialogues())) > kept
 
 
-def heed_interrupts():
-    """In the child: whoever started the tests in the background made them, and so it, deaf to SIGINT."""
-    signal.signal(signal.SIGINT, signal.SIG_DFL)
-
-
 def test_ctrl_c_exits_with_130_keeps_what_was_finished_and_resumes(data, tmp_path):
     command = [sys.executable, "-m", "interplay", "simulate", "--user", "agenda", "--recommender", "agenda"]
     command += ["--scenarios", str(data), "--num-samples", "2000", "--out", str(tmp_path / "sim")]
-    process = subprocess.Popen(command, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True, preexec_fn=heed_interrupts)
+    process = subprocess.Popen(command, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
     file = tmp_path / "sim" / "dialogues.jsonl"
     deadline = time.monotonic() + 60
     while time.monotonic() < deadline and not (file.exists() and file.stat().st_size > 10_000):

@@ -24,6 +24,7 @@ from interplay.items.contexts import Case
 from interplay.items.held_out import HeldOut, context_key
 from interplay.items.ranker import ItemRanker, TrainingLog
 from interplay.simulation.checkpoint import CheckpointCard, read_card
+from interplay.simulation.facets import FacetIndex
 from interplay.simulation.guidance import AskFirst, LoggedPolicy
 from interplay.simulation.model_agents import ChatAgent, TokenAgent
 from interplay.simulation.slots import Knowledge, Slots
@@ -512,18 +513,18 @@ GENRES = Catalog(
 
 def test_what_was_asked_for_comes_before_what_was_not_and_the_ranker_orders_equals() -> None:
     asked = (user(Action.DISCLOSE_GOAL, "I would like a comedy"),)
-    (found,) = WishesFirst(Likes(), GENRES, 7).top([asked], 5)
+    (found,) = WishesFirst(Likes(), FacetIndex(GENRES), 7).top([asked], 5)
     assert found == ["i0", "i3", "i6", "i1", "i2"]
 
 
 def test_only_so_many_of_the_rankers_best_are_looked_at_for_what_was_asked_for() -> None:
     asked = (user(Action.DISCLOSE_GOAL, "I would like a comedy"),)
-    assert WishesFirst(Likes(), GENRES, 4).top([asked], 4) == [["i0", "i3", "i1", "i2"]]
-    assert WishesFirst(Likes(), GENRES, 1).top([asked], 3) == [["i0", "i1", "i2"]]
+    assert WishesFirst(Likes(), FacetIndex(GENRES), 4).top([asked], 4) == [["i0", "i3", "i1", "i2"]]
+    assert WishesFirst(Likes(), FacetIndex(GENRES), 1).top([asked], 3) == [["i0", "i1", "i2"]]
 
 
 def test_where_nothing_was_asked_for_the_order_is_the_rankers() -> None:
-    ranker = WishesFirst(Likes(), GENRES, 12)
+    ranker = WishesFirst(Likes(), FacetIndex(GENRES), 12)
     assert ranker.top([(), (user(Action.INQUIRE, "is it a comedy?"),)], 4) == [["i0", "i1", "i2", "i3"]] * 2
 
 
@@ -533,12 +534,12 @@ def test_what_the_user_has_taken_back_no_longer_comes_first() -> None:
         recommender(Action.RECOMMEND, "try ", ITEMS[0]),
         user(Action.FEEDBACK, "no comedy please, a crime movie"),
     )
-    assert WishesFirst(Likes(), GENRES, 12).top([turns], 3) == [["i1", "i2", "i4"]]
+    assert WishesFirst(Likes(), FacetIndex(GENRES), 12).top([turns], 3) == [["i1", "i2", "i4"]]
 
 
 def test_training_conversations_are_ordered_by_wishes_among_what_was_kept_of_them() -> None:
     asked = (user(Action.DISCLOSE_GOAL, "I would like a comedy"),)
-    assert WishesFirst(Likes(), GENRES, 12).top_held_out([asked], 4) == ([["i0", "i3", "i1", "i2"]], 0)
+    assert WishesFirst(Likes(), FacetIndex(GENRES), 12).top_held_out([asked], 4) == ([["i0", "i3", "i1", "i2"]], 0)
 
 
 def test_wishes_without_a_ranker_to_order_are_refused() -> None:
@@ -546,8 +547,8 @@ def test_wishes_without_a_ranker_to_order_are_refused() -> None:
         slots_of(SlotFlags(match_wishes=9), None, CATALOG, constrained=True)
 
 
-@pytest.mark.parametrize("flags", [{"match_wishes": 9}, {"num_candidates": 5}])
-def test_an_agent_without_slots_refuses_what_is_for_the_candidates_of_a_model(flags: dict[str, int]) -> None:
+@pytest.mark.parametrize("flags", [{"match_wishes": 9}, {"num_candidates": 5}, {"knowledge_form": "titles"}])
+def test_an_agent_without_slots_refuses_what_is_for_the_candidates_of_a_model(flags: dict) -> None:
     asked = {"sampling": Sampling(), "catalog": CATALOG, "max_batch": 1, "slots": SlotFlags(**flags)}
     with pytest.raises(ConfigError, match=r"--match-wishes.* are for models; agenda is none"):
         load_from_spec("agenda", Role.RECOMMENDER, **asked)

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from interplay.titles import is_title, loosely_spelt, names_title, remove_title, split_year, title_key
+from interplay.titles import is_title, loosely_spelt, names_title, remove_title, split_year, title_key, title_spans
 from interplay.types import (
     ACTIONS,
     DOMAINS,
@@ -227,3 +227,9 @@ def test_seeds_depend_on_every_part_and_are_stable():
 def test_a_persona_without_titles_is_unchanged():
     persona = Persona(general_preferences="likes slow films", target_attributes=("crime",))
     assert persona.without(["Some Other Film"]) == persona
+
+
+def test_a_year_before_films_is_part_of_how_a_title_is_named() -> None:
+    assert title_spans("I read The Winter's Tale (1600) twice", "The Winter's Tale") == [(7, 31)]
+    assert remove_title("I read The Winter's Tale (1600) twice", "The Winter's Tale (1600)") == "I read it twice"
+    assert names_title("Is that Up (1715)?", "Up")

@@ -153,6 +153,11 @@ class SlotFlags(Config):
     strategy: str | None = None
     """How one trained with --cues strategy speaks: a strategy, random (any of the ten), or logs:DATA (as people did there)."""
 
+    @property
+    def is_set(self) -> bool:
+        """Whether any slot is asked for."""
+        return any(getattr(self, name) != field.default for name, field in SlotFlags.model_fields.items())
+
 
 class AgendaTalk(Section):
     """How holistic the agenda-based user talks; all shares are 0 for the plain one. See docs/holistic.md."""

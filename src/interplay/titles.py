@@ -8,10 +8,12 @@ import re
 import unicodedata
 from functools import lru_cache
 
-# "Heat (1995)", "Heat  (1995)", "Heat (1995/I)", "Heat (1995 film)"
-_YEAR = re.compile(r"\s*\((1\d\d\d|20\d\d)(?:/[IVX]+|\s+film)?\)\s*$")
 YEARS = range(1000, 2100)
 """Those that a number in brackets behind a title can mean; books are older than films."""
+_DIGITS = r"(?:1\d|20)\d\d"
+"""A year of YEARS in a pattern."""
+# "Heat (1995)", "Heat  (1995)", "Heat (1995/I)", "Heat (1995 film)"
+_YEAR = re.compile(rf"\s*\(({_DIGITS})(?:/[IVX]+|\s+film)?\)\s*$")
 _ARTICLE_AT_END = re.compile(r"^(.*),\s+(the|a|an|le|la|les|il|el|der|die|das)$", re.IGNORECASE)
 _LEADING_ARTICLES = ("the ", "a ", "an ")
 _ARTICLE = re.compile(r"^(?:the|a|an)\s+(?=\S)", re.IGNORECASE)
@@ -119,8 +121,8 @@ def _pattern(title: str) -> re.Pattern[str] | None:
     body = r"\W{1,3}".join(re.escape(w) for w in words)
     body = rf"(?:(?:the|a|an)\s+)?(?<!\w){body}(?!\w)"
     if len(words) == 1 and (words[0].casefold() in EVERYDAY_WORDS or words[0].isdigit()):
-        return re.compile(rf"{body}\s*\((?:1[89]|20)\d\d\)", re.IGNORECASE)
-    return re.compile(rf"{body}(?:\s*\((?:1[89]|20)\d\d\))?", re.IGNORECASE)
+        return re.compile(rf"{body}\s*\({_DIGITS}\)", re.IGNORECASE)
+    return re.compile(rf"{body}(?:\s*\({_DIGITS}\))?", re.IGNORECASE)
 
 
 @lru_cache(maxsize=50_000)

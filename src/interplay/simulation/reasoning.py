@@ -96,6 +96,14 @@ class Wishes:
                 self._liked_at = place
 
 
+def wishes_of(index: FacetIndex, turns: Sequence[Turn]) -> tuple[Wish, ...]:
+    """What the user wants by all of the turns so far; see `Wishes`."""
+    found = Wishes(index)
+    for turn in turns:
+        found.take(turn)
+    return found.now
+
+
 @dataclass(slots=True)
 class Reasoner:
     """Writes reasoning by rules.
@@ -129,10 +137,7 @@ class Reasoner:
 
     def wishes(self, turns: Sequence[Turn]) -> tuple[Wish, ...]:
         """What the user wants by its turns so far; see `Wishes`."""
-        found = Wishes(self.index)
-        for turn in turns:
-            found.take(turn)
-        return found.now
+        return wishes_of(self.index, turns)
 
     def reason(self, wishes: Sequence[Wish], advice: Advice, first: Sequence[str] = ()) -> Reasoning:
         """The reasoning for a turn.

@@ -125,11 +125,7 @@ def load_from_spec(
         )
 
     flags = slots if role is Role.RECOMMENDER and slots is not None else None
-    if (
-        flags is not None
-        and (flags.knowledge or flags.num_candidates or flags.match_wishes or flags.guidance or flags.strategy)
-        and (spec == AGENDA or spec.startswith((RANKER, *BASELINES)))
-    ):
+    if flags is not None and flags.is_set and (spec == AGENDA or spec.startswith((RANKER, *BASELINES))):
         raise ConfigError(
             f"--knowledge with --num-candidates and --match-wishes, --guidance and --strategy are for models; {spec} is none"
         )
@@ -327,7 +323,8 @@ def slots_of(
     Raises:
         InputError: they can't be had, or the model was not trained for them.
     """
-    from interplay.simulation.slots import NUM_CANDIDATES, Knowledge, Slots
+    from interplay.simulation.facets import FacetIndex
+    from interplay.simulation.slots import NUM_CANDIDATES, Knowledge, Retriever, Slots
     from interplay.simulation.wishes_first import WishesFirst
 
     flags = flags or SlotFlags()
@@ -370,7 +367,10 @@ def slots_of(
                 if card is None or trained is None
                 else Reasoner(catalog, trained.attributes, card.list_length)
             )
-        retriever = WishesFirst(ranker, catalog, flags.match_wishes) if flags.match_wishes else ranker
+        retriever: Retriever = ranker
+        if flags.match_wishes:
+            index = FacetIndex(catalog) if reasoner is None else reasoner.index
+            retriever = WishesFirst(ranker, index, flags.match_wishes)
         knowledge = Knowledge(retriever, catalog, number, reasoner)
         prints += f" knowledge {path} {content_hash(ranker.card)} {number} {flags.knowledge_form}"
         prints += f" wishes among {flags.match_wishes}" if flags.match_wishes else ""

@@ -9,9 +9,9 @@ nothing else; where nothing was asked for, the order is the ranker's.
 from collections.abc import Collection, Sequence
 
 from interplay.simulation.facets import FacetIndex
-from interplay.simulation.reasoning import Wishes
+from interplay.simulation.reasoning import wishes_of
 from interplay.simulation.slots import Retriever
-from interplay.types import Catalog, Turn
+from interplay.types import Turn
 
 
 class WishesFirst:
@@ -19,13 +19,12 @@ class WishesFirst:
 
     Args:
         ranker: whose items are ordered again.
-        catalog: what the ids mean, with the attributes that are wished for.
+        index: of the catalog that the ids mean, with the attributes that are wished for.
         depth: how many of the ranker's best are looked at, >= 1; never fewer than are asked for.
     """
 
-    def __init__(self, ranker: Retriever, catalog: Catalog, depth: int) -> None:
-        self._ranker, self._catalog, self._depth = ranker, catalog, depth
-        self._index = FacetIndex(catalog)
+    def __init__(self, ranker: Retriever, index: FacetIndex, depth: int) -> None:
+        self._ranker, self._index, self._depth = ranker, index, depth
 
     def top(
         self, contexts: Sequence[Sequence[Turn]], k: int, *, excluded: Sequence[Collection[str]] | None = None
@@ -42,8 +41,5 @@ class WishesFirst:
         return [self._ordered(turns, ids) for turns, ids in zip(contexts, found, strict=True)], num_seen
 
     def _ordered(self, turns: Sequence[Turn], ids: Sequence[str]) -> list[str]:
-        heard = Wishes(self._index)
-        for turn in turns:
-            heard.take(turn)
-        wanted = [wish.facet for wish in heard.now]
-        return sorted(ids, key=lambda i: -sum(self._index.has(self._catalog[i], facet) for facet in wanted))
+        index, wanted = self._index, [wish.facet for wish in wishes_of(self._index, turns)]
+        return sorted(ids, key=lambda i: -sum(index.has(index.catalog[i], facet) for facet in wanted))
