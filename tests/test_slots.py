@@ -547,6 +547,12 @@ def test_wishes_without_a_ranker_to_order_are_refused() -> None:
         slots_of(SlotFlags(match_wishes=9), None, CATALOG, constrained=True)
 
 
+def test_settings_that_come_from_a_file_ask_for_no_slot(tmp_path: Path) -> None:
+    asked = SlotFlags(config=tmp_path / "s.toml", dry_run=True)
+    loaded = load_from_spec("agenda", Role.RECOMMENDER, sampling=Sampling(), catalog=CATALOG, max_batch=1, slots=asked)
+    assert loaded.fingerprint == "agenda"
+
+
 @pytest.mark.parametrize("flags", [{"match_wishes": 9}, {"num_candidates": 5}, {"knowledge_form": "titles"}])
 def test_an_agent_without_slots_refuses_what_is_for_the_candidates_of_a_model(flags: dict) -> None:
     asked = {"sampling": Sampling(), "catalog": CATALOG, "max_batch": 1, "slots": SlotFlags(**flags)}

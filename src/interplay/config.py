@@ -156,7 +156,8 @@ class SlotFlags(Config):
     @property
     def is_set(self) -> bool:
         """Whether any slot is asked for."""
-        return any(getattr(self, name) != field.default for name, field in SlotFlags.model_fields.items())
+        slots = SlotFlags.model_fields.keys() - Config.model_fields.keys()
+        return any(getattr(self, name) != SlotFlags.model_fields[name].default for name in slots)
 
 
 class AgendaTalk(Section):
