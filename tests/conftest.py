@@ -53,6 +53,16 @@ def shared_data() -> Path:
 
 
 @pytest.fixture(scope="session", autouse=True)
+def _quick_fonts() -> Iterator[None]:
+    """To embed whole outlines is most of what a figure takes; a test of its own sees that files have them."""
+    from interplay.report import figures
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(figures, "PDF_FONT_TYPE", 3)
+        yield
+
+
+@pytest.fixture(scope="session", autouse=True)
 def _cache_of_the_tests(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("INTERPLAY_CACHE", str(tmp_path_factory.mktemp("cache")))

@@ -1,5 +1,6 @@
 """The command line end to end, with tiny models: output, exit codes, bad input."""
 
+import contextlib
 import io
 import json
 import os
@@ -22,8 +23,6 @@ from interplay.store import Run
 from interplay.types import Action, Ending, Role
 from makers import MOVIE, user
 
-SMALL = ["--tiny.layers", "1", "--tiny.width", "64", "--tiny.vocab-size", "600", "--tiny.context", "512", "--max-length", "512"]
-
 
 def run(capsys, *args) -> tuple[int, str, str]:
     code = main([str(a) for a in args])
@@ -38,15 +37,22 @@ def data(tmp_path_factory) -> Path:
     return out
 
 
+QUICK = ["--num-dialogues", "120", "--num-conversations", "4", "--user-steps", "4", "--recommender-steps", "2"]
+
+
 @pytest.fixture(scope="module")
-def models(data) -> dict[str, Path]:
+def quick(tmp_path_factory) -> tuple[Path, str]:
+    """Where a short quickstart lies, and what it printed."""
+    out, printed = tmp_path_factory.mktemp("quick") / "q", io.StringIO()
+    with contextlib.redirect_stdout(printed):
+        assert main(["quickstart", "--out", str(out), *QUICK]) == 0
+    return out, printed.getvalue()
+
+
+@pytest.fixture(scope="module")
+def models(quick) -> dict[str, Path]:
     """A user and a recommender of a few training steps: they write nonsense, through the real code."""
-    made = {}
-    for role in Role:
-        made[role.value] = data.parent / role.value
-        args = ["train", role.value, "--data", str(data), "--out", str(made[role.value]), "--max-steps", "25"]
-        assert main([*args, "--learning-rate", "1e-2", "--warmup-steps", "0", *SMALL]) == 0
-    return made
+    return {role.value: quick[0] / role.value for role in Role}
 
 
 def test_without_a_verb_the_help_lists_the_verbs(capsys):
@@ -395,16 +401,15 @@ def test_progress_draws_a_bar_in_a_terminal(data, tmp_path):
     os.close(parent)
 
 
-def test_the_quickstart_makes_a_page_and_names_the_next_command(tmp_path, capsys):
-    args = ["--num-dialogues", 120, "--num-conversations", 4, "--user-steps", 4, "--recommender-steps", 2]
-    code, out, _ = run(capsys, "quickstart", "--out", tmp_path / "q", *args)
-    assert code == 0
-    assert (tmp_path / "q" / "report" / "index.html").is_file()
+def test_the_quickstart_makes_a_page_and_names_the_next_command(quick):
+    out, printed = quick
+    assert (out / "report" / "index.html").is_file()
     for words in ("1/5", "5/5", "A conversation of the two models", "Scores", "Try next", "interplay chat --recommender"):
-        assert words in out
-    code, _, err = run(capsys, "quickstart", "--out", tmp_path / "q", *args)
-    assert code == 1
-    assert "--overwrite" in err
+        assert words in printed
+
+
+def test_an_earlier_quickstart_is_replaced_only_with_overwrite(quick, capsys):
+    assert "--overwrite" in one_line_error(capsys, "quickstart", "--out", quick[0], *QUICK)
 
 
 def test_every_form_of_evaluate_is_listed_and_has_flags_of_its_own(capsys):

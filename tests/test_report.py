@@ -1,6 +1,7 @@
 """The page and the tables, written from Runs that were made up here."""
 
 import csv
+import importlib.util
 import io
 import random
 from html.parser import HTMLParser
@@ -14,6 +15,7 @@ from interplay.evaluation.replay import ReplayOutcome
 from interplay.evaluation.scoring import About, data_digest, replay_rows, simulation_rows
 from interplay.evaluation.simulation import summarise
 from interplay.metrics.replay import Outcome
+from interplay.report import figures
 from interplay.report.page import pieces, write_report
 from interplay.report.tables import score_table, to_csv, to_latex
 from interplay.store import Run, write_records
@@ -321,3 +323,17 @@ def test_what_can_not_be_reported_is_refused_in_one_line(tmp_path: Path) -> None
 def test_pieces_join_to_the_text() -> None:
     turn = say(Role.RECOMMENDER, Action.RECOMMEND, "Try Copper Sky (1997)!", "Copper Sky (1997)")
     assert pieces(turn) == [("Try ", False), ("Copper Sky (1997)", True), ("!", False)]
+
+
+def test_figures_for_papers_hold_their_fonts_as_whole_outlines(tmp_path: Path) -> None:
+    # As it is imported: conftest.py gives the other tests the quicker fonts, which journals refuse.
+    spec = importlib.util.spec_from_file_location("figures_as_shipped", str(figures.__file__))
+    assert spec is not None
+    assert spec.loader is not None
+    shipped = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(shipped)
+    figure, axes = shipped.new_figure()
+    axes.set_title("How the dialogues ended")
+    written = shipped.write_figure(figure, tmp_path / "f")[1].read_bytes()
+    assert b"/FontFile2" in written
+    assert b"/Type3" not in written

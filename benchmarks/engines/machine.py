@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Callable
+from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -52,11 +53,9 @@ def measure(job: dict[str, Any]) -> dict[str, Any]:
                 torch.mv(matrix, vector)
 
         rates.append(inner * matrix.numel() * matrix.element_size() / _best(read, 8, sync))
-    import transformers
-
     facts: dict[str, Any] = {
         "torch": torch.__version__,
-        "transformers": transformers.__version__,
+        "transformers": metadata.version("transformers"),
         "torch_threads": torch.get_num_threads(),
         "processor": _processor() if device.type == "cpu" else torch.cuda.get_device_name(),
         "gemm_flops": gemm,

@@ -5,7 +5,7 @@ Sources name one genre in many ways ("sci-fi", "Science Fiction", "Romance Film"
 
 import re
 from collections.abc import Iterable, Mapping
-from functools import lru_cache
+from functools import cache, lru_cache
 
 _SAME = {
     "sci-fi": "science fiction",
@@ -137,11 +137,26 @@ def speaks_of(text: str, value: str) -> bool:
     >>> speaks_of("any good sci fi from the 90's?", "1990s"), speaks_of("something scary", "horror")
     (True, True)
     """
-    return _cue(value).search(text.casefold()) is not None
+    low = text.casefold()
+    return _may_be_in(low, value) and _cue(value).search(low) is not None
+
+
+def _may_be_in(low: str, value: str) -> bool:
+    """False only where `_cue` can't match: the last word of most names is nowhere in a text, which then needs no pattern."""
+    if value in _CUES or value[:1].isdecimal():
+        return True
+    return "".join(value.casefold().split()[-1:]) in low
 
 
 def spoken_genres(text: str) -> tuple[str, ...]:
     """The genres that a text speaks of, in the order of their first naming."""
     low = text.casefold()
+    if _any_genre().search(low) is None:
+        return ()
     found = [(m.start(), g) for g in sorted(GENRES) if (m := _cue(g).search(low)) is not None]
     return tuple(g for _, g in sorted(found))
+
+
+@cache
+def _any_genre() -> re.Pattern[str]:
+    return re.compile("|".join(_cue(genre).pattern for genre in sorted(GENRES)))
