@@ -37,12 +37,10 @@ class TitleLinker:
     def __init__(self, catalog: Catalog) -> None:
         self._catalog = catalog
         self._keys = {title_key(item.title) for item in catalog}
-        # By a key's first word, the most words (with an article) a title can have: most words of a text begin no title.
-        self._longest: dict[str, int] = {}
-        for key in self._keys:
-            parts = key.split()
-            if parts:
-                self._longest[parts[0]] = max(self._longest.get(parts[0], 0), min(_MAX_WORDS, 2 * len(parts) + 1))
+        # Beginnings of keys, word by word: most words of a text begin no title, and few that do go on as one.
+        self._begun = {
+            " ".join(parts[:num]) for key in self._keys for parts in [key.split()] for num in range(1, len(parts) + 1)
+        }
 
     def find(self, text: str, proposed: Collection[str] = ()) -> list[Span]:
         """The titles in a text, longest first where they overlap, in order.
@@ -62,14 +60,8 @@ class TitleLinker:
         at = 0
         first = [title_key("and" if w.group() == "&" else w.group()) for w in words]
         while at < len(words):
-            begins = at + 1 if first[at] in _ARTICLES and at + 1 < len(words) else at
-            longest = max(
-                self._longest.get(first[at], 0), self._longest.get(first[begins], 0) + begins - at if begins > at else 0
-            )
-            for num in range(min(longest, len(words) - at), 0, -1):
-                # Cheaper than the key of the stretch, and right but for titles that are one article.
-                key = " ".join(first[begins if num > begins - at else at : at + num])
-                found = self._link(text, words[at : at + num], by_key) if key in self._keys else None
+            for num in reversed(self._lengths(first, at)):
+                found = self._link(text, words[at : at + num], by_key)
                 if found is not None:
                     spans.append(found)
                     at += num
@@ -77,6 +69,18 @@ class TitleLinker:
             else:
                 at += 1
         return spans
+
+    def _lengths(self, first: list[str], at: int) -> list[int]:
+        """How many words from `at` on may be a title, ascending; an article before it may be none of its own."""
+        lengths = [1] if first[at] in self._keys else []
+        begins = at + 1 if first[at] in _ARTICLES and at + 1 < len(first) else at
+        for end in range(begins + 1, min(len(first), begins + _MAX_WORDS) + 1):
+            key = " ".join(first[begins:end])
+            if key not in self._begun:
+                break
+            if key in self._keys and end > at + 1:
+                lengths.append(end - at)
+        return lengths
 
     def _link(self, text: str, words: list[re.Match[str]], proposed: dict[str, Item]) -> Span | None:
         start, end = words[0].start(), words[-1].end()
