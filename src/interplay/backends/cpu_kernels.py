@@ -151,7 +151,8 @@ def place(q, k, v, norm_q, norm_k, epsilon, cos, sin, keys, values, slot, positi
         position: (num_tokens,) int64.
     """
     tokens, heads, size = q.shape
-    # Rows go to and fro: a loop that writes what it reads is not vectorised.
+    # Rows go to and fro: a loop that writes what it reads is not vectorised. A loop copies them too, since of `row[:] =` numba
+    # compiles the message that the shapes differ, which takes longer than all the rest.
     row = np.empty(size, np.float32)
     for t in range(tokens):
         s, p = slot[t], position[t]
@@ -159,13 +160,13 @@ def place(q, k, v, norm_q, norm_k, epsilon, cos, sin, keys, values, slot, positi
             if len(norm_q):
                 _normalise_row(q[t, h], norm_q, epsilon, row)
             else:
-                row[:] = q[t, h]
+                _keep(q[t, h], row)
             _rotate_row(row, cos[t], sin[t], q[t, h])
         for h in range(k.shape[1]):
             if len(norm_k):
                 _normalise_row(k[t, h], norm_k, epsilon, row)
             else:
-                row[:] = k[t, h]
+                _keep(k[t, h], row)
             _rotate_row(row, cos[t], sin[t], k[t, h])
             _keep(k[t, h], keys[s, h, p])
             _keep(v[t, h], values[s, h, p])
@@ -408,7 +409,7 @@ def _attend_fours(first, stop, q, keys, values, slot, position, out, scale, wind
 @njit(nogil=True, cache=True, fastmath=_FAST, error_model="numpy")
 def _attend(q, keys, values, slot, position, out, scale, window, cap):  # type: ignore[no-untyped-def]  # as above
     tokens = q.shape[0]
-    first = 0
+    first = np.int64(0)  # a plain 0 is a type of its own, for which numba would compile what is called once more
     while first < tokens:
         stop = first + 1
         while stop < tokens and slot[stop] == slot[first]:
