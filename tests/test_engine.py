@@ -12,9 +12,10 @@ import transformers
 from hypothesis import given
 from hypothesis import strategies as st
 
-from interplay.backends import local, sampling
+from interplay.backends import cpu_kernels, local, sampling
 from interplay.backends.attention import CompiledSlots, LayerShape, Pieces, TorchSlots
 from interplay.backends.backend import Request
+from interplay.backends.compile_kernels import compile_kernels
 from interplay.backends.cpu_kernels import multiply, store
 from interplay.backends.local import LocalBackend
 from interplay.config import Sampling
@@ -111,6 +112,16 @@ def test_greedy_conversations_equal_generate_on_the_full_prompt(architecture, dt
     expected = {i: generated(model, i) for i in range(6)}
     assert hold(model, [0, 1, 2, 3, 4, 5], max_batch=64) == expected
     assert hold(model, [5, 3, 1, 4, 2, 0], max_batch=2, max_step_tokens=16) == expected
+
+
+def test_kernels_compiled_at_set_up_are_those_of_a_conversation(qwen):
+    compile_kernels()
+    at_set_up = {name: set(kernel.signatures) for name, kernel in vars(cpu_kernels).items() if hasattr(kernel, "signatures")}
+    for kv_cache in ("model", "bfloat16"):
+        hold(qwen, [0, 1], WARM, kv_cache=kv_cache)
+    for name in ("place", "_attend", "gate", "add_and_normalise", "summarise", "pick"):
+        assert at_set_up[name], name
+        assert set(getattr(cpu_kernels, name).signatures) == at_set_up[name]
 
 
 def test_sampled_conversations_agree_whatever_the_slots_and_the_order(qwen):
