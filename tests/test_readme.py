@@ -1,5 +1,6 @@
 """Every command and every Python example of the README runs, at a small size."""
 
+import contextlib
 import re
 import shlex
 from pathlib import Path
@@ -70,6 +71,32 @@ def test_every_command_of_the_readme_is_one_of_those_tested():
 def test_the_python_of_the_readme_runs(code, capsys):
     exec(compile(code, "README.md", "exec"), {})
     assert "accept the gold item" in capsys.readouterr().out
+
+
+def documented() -> list[list[str]]:
+    """Words of the commands with flags in all documents, without variables of a shell."""
+    found = []
+    for path in (ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")), *sorted((ROOT / "recipes").iterdir())):
+        text = re.sub(r"\\\n[\s#]*", " ", path.read_text(encoding="utf-8"))
+        verbs = "data|train|simulate|evaluate|report|chat|optimize|quickstart|items"
+        for command in re.findall(rf"(?:^|[`\s])interplay ((?:{verbs})\b[^`#|;>\n]*)", text, flags=re.MULTILINE):
+            words = [word for word in command.split(" (")[0].split() if not word.startswith("$")]
+            if any(word.startswith("--") for word in words):
+                found.append(words)
+    return found
+
+
+def test_every_flag_of_a_documented_command_is_known(capsys):
+    commands = documented()
+    assert len(commands) > 150
+    wrong = []
+    for words in commands:
+        with contextlib.suppress(SystemExit):
+            main([*words, "--dry-run"])
+        said = capsys.readouterr().err
+        if re.search(r"unknown flag -|invalid choice|knows no |is accepted|are accepted", said):
+            wrong.append((" ".join(words), said))
+    assert not wrong
 
 
 def test_every_document_the_readme_names_exists():
