@@ -348,7 +348,9 @@ def test_a_ranker_is_measured_alone(data: Path, tmp_path: Path, capsys: pytest.C
     assert main(["evaluate", "replay", "--ranker", "r", *out]) == 1
     assert main(["evaluate", "recommendation", "--ranker", "r", "--recommender", "agenda", *out]) == 1
     assert main(["evaluate", "recommendation", "--recommender", "agenda", "--predictions", "p", *out]) == 1
+    assert main(["evaluate", "recommendation", "--ranker", "r", "--strategy", "random", *out]) == 1
     errors = capsys.readouterr().err.splitlines()
-    assert len(errors) == 3
+    assert len(errors) == 4
     assert "--ranker" in errors[0]
     assert "--predictions" in errors[2]
+    assert "leave out --knowledge, its form, --match-wishes, --guidance and --strategy" in errors[3]

@@ -392,11 +392,16 @@ def test_slots_are_for_models_that_recommend(trained: Path, capsys: pytest.Captu
             slots=SlotFlags(guidance="ask:1"),
         )
     data = ["--data", str(trained / "data")]
-    assert main(["evaluate", "replay", "--user", "agenda", "--guidance", "ask:1", *data, "--out", str(trained / "no")]) == 1
     assert main(["train", "user", "--knowledge", "ranker:x", *data, "--out", str(trained / "none")]) == 1
-    error = capsys.readouterr().err
-    assert "slots of a recommender" in error
-    assert "not to a user" in error
+    assert "not to a user" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("flags", [["--guidance", "ask:1"], ["--match-wishes", "9"], ["--num-candidates", "5"]])
+def test_slots_without_a_recommender_are_refused(trained: Path, capsys: pytest.CaptureFixture, flags: list[str]) -> None:
+    data = ["--data", str(trained / "data")]
+    assert main(["evaluate", "replay", "--user", "agenda", *flags, *data, "--out", str(trained / "no")]) == 1
+    assert main(["chat", "--user", "agenda", *flags, *data]) == 1
+    assert capsys.readouterr().err.count("are slots of a recommender: pass --recommender with them") == 2
 
 
 def test_logs_are_a_guidance(trained: Path) -> None:

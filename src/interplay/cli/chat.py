@@ -10,7 +10,7 @@ from interplay.corpora.corpus import Corpus
 from interplay.errors import ConfigError, DataError
 from interplay.simulation.dialogue import conversation_seed, converse
 from interplay.simulation.model_agents import link_mentions
-from interplay.simulation.specs import load_from_spec
+from interplay.simulation.specs import load_from_spec, require_recommender_for
 from interplay.store import write_lines
 from interplay.types import ACTIONS, Action, Catalog, Dialogue, Mention, Role, Split, Turn, View
 
@@ -100,8 +100,7 @@ def chat(config: ChatConfig) -> int:
     if len(given) != 1:
         raise ConfigError("chat takes one of --user and --recommender: the side that you do not play yourself")
     ((role, spec),) = given.items()
-    if role is Role.USER and (config.knowledge or config.guidance or config.strategy):
-        raise ConfigError("--knowledge, --guidance and --strategy are slots of a recommender: pass --recommender with them")
+    require_recommender_for(config, role)
     corpus = Corpus.read(config.data)
     scenarios = [s for s, _ in corpus.pairs(Split.TEST)] or corpus.scenarios
     if not scenarios:

@@ -49,7 +49,7 @@ from interplay.config import (
 from interplay.corpora.corpus import Corpus
 from interplay.errors import ConfigError
 from interplay.simulation.agents import is_told_target
-from interplay.simulation.specs import LoadedAgent, load_from_spec
+from interplay.simulation.specs import LoadedAgent, load_from_spec, require_recommender_for
 from interplay.types import Dialogue, Role, Scenario, ScoreRow, Split
 
 
@@ -195,8 +195,7 @@ def subject_of(config: EvaluateConfig) -> tuple[str, Role]:
     role, spec = next(iter(given.items()))
     if config.vectors is not None and config.protocol != "recommendation":
         raise ConfigError(f"--vectors are for Match Scores of recommendation, not of {config.protocol}")
-    if role is Role.USER and (config.knowledge or config.guidance or config.strategy):
-        raise ConfigError("--knowledge, --guidance and --strategy are slots of a recommender: pass --recommender with them")
+    require_recommender_for(config, role)
     if config.shuffle_attributes and config.protocol != "replay":
         raise ConfigError(f"--shuffle-attributes is a control of replay, not of {config.protocol}")
     if config.controls and (config.protocol != "replay" or config.shuffle_attributes):

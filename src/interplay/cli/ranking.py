@@ -87,9 +87,10 @@ def evaluate_ranker(config: EvaluateConfig) -> int:
 
     if config.protocol != "recommendation" or config.user is not None:
         raise ConfigError("--ranker is measured by the protocol recommendation, alone or beside --recommender; got another")
-    if config.knowledge or config.guidance or config.match_wishes or config.knowledge_form != "view":
+    if config.model_copy(update={"num_candidates": None}).is_set:
         raise ConfigError(
-            "with --ranker its candidates are the knowledge: leave out --knowledge, its form, --match-wishes and --guidance"
+            "with --ranker its candidates are the knowledge: leave out --knowledge, its form, --match-wishes, --guidance and "
+            "--strategy"
         )
     corpus = Corpus.read(config.data)
     pairs = chosen(corpus, config.split, config.num_dialogues)

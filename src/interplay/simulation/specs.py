@@ -382,6 +382,15 @@ def slots_of(
     return Slots(knowledge, in_view, only_candidates, guidance, only_first), prints
 
 
+def require_recommender_for(flags: SlotFlags, role: Role) -> None:
+    """Raises ConfigError where slots are asked for and the only agent is a user."""
+    if role is Role.USER and flags.is_set:
+        raise ConfigError(
+            "--knowledge with its form, --num-candidates and --match-wishes, --guidance and --strategy are slots of a "
+            "recommender: pass --recommender with them"
+        )
+
+
 def agenda_talk(spec: str) -> AgendaTalk:
     """How holistic the user of `agenda?several=0.3&small_talk=0.2&off_topic=0.1` talks.
 
