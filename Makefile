@@ -8,8 +8,9 @@ export INTERPLAY_DATA ?= ../shared/data
 quickstart: .venv/installed
 	$(BIN)/interplay quickstart --overwrite
 
+# Some places forbid to keep bytecode; then each of the many processes that the tests start would compile the sources again.
 test: .venv/installed
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --dist loadfile --durations=10
+	PYTHONDONTWRITEBYTECODE= OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --dist loadfile --durations=10
 
 # Apart from the tests, since watching every line takes half as long again.
 coverage: .venv/installed
