@@ -545,7 +545,7 @@ def main() -> None:
     options = read_options()
     with tempfile.TemporaryDirectory() as folder:
         bench = Bench(options, Path(folder))
-        bench.machine = bench.measure("machine:measure")
+        bench.machine = bench.measure("machine:measure", **({"memory_mib": 64} if options.quick else {}))
         if "error" in bench.machine:
             sys.exit(f"this machine's rates could not be measured: {bench.machine['error']}")
         date = options.date or datetime.datetime.now(datetime.UTC).date().isoformat()

@@ -41,7 +41,7 @@ def measure(job: dict[str, Any]) -> dict[str, Any]:
     a, b = (torch.randn(size, size, device=device).to(dtype) for _ in range(2))
     gemm = 2.0 * size**3 / _best(lambda: a @ b, 15, sync)
     rates = []
-    for mib in (512 if device.type == "cpu" else 8192, 4):
+    for mib in (job.get("memory_mib", 512 if device.type == "cpu" else 8192), 4):
         columns = 4096 if mib > 4 else 1024
         rows = mib * 2**20 // (columns * a.element_size())
         matrix = torch.ones(rows, columns, device=device, dtype=dtype)
