@@ -125,26 +125,25 @@ def test_the_loop_stays_live_while_servers_think(start: Starter) -> None:
     [server] = start(0.3)
 
     async def main() -> float:
-        """The share of the time that the loop stood still, by waits that took longer than asked for."""
         backend = HttpBackend(server.url, "user")
-        still = 0.0
+        worst = 0.0
 
         async def tick() -> None:
-            nonlocal still
+            nonlocal worst
             while True:
-                before = time.perf_counter()
+                # Of the loop's own work nothing waits for a server, and a busy machine makes it long.
+                before, worked = time.perf_counter(), time.thread_time()
                 await asyncio.sleep(0.005)
-                still += max(0.0, time.perf_counter() - before - 0.05)
+                worst = max(worst, time.perf_counter() - before - (time.thread_time() - worked) - 0.005)
 
-        start_time = time.perf_counter()
         ticking = asyncio.create_task(tick())
         requests = [Request((Message("user", "hello"),), Sampling(), seed, f"s{seed}") for seed in range(64)]
         await asyncio.gather(*(backend.complete(r) for r in requests))
         ticking.cancel()
         await backend.close()
-        return still / (time.perf_counter() - start_time)
+        return worst
 
-    assert asyncio.run(main()) < 0.5  # a busy machine halts it for moments; a call that blocks would for nearly all of the time
+    assert asyncio.run(main()) < 0.25
 
 
 @pytest.fixture

@@ -559,10 +559,17 @@ def test_settings_that_come_from_a_file_ask_for_no_slot(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("flags", [{"match_wishes": 9}, {"num_candidates": 5}, {"knowledge_form": "titles"}])
-def test_an_agent_without_slots_refuses_what_is_for_the_candidates_of_a_model(flags: dict) -> None:
+@pytest.mark.parametrize("spec", ["agenda", "degraded:random", "degraded:random:agenda"])
+def test_an_agent_without_slots_refuses_what_is_for_the_candidates_of_a_model(spec: str, flags: dict) -> None:
     asked = {"sampling": Sampling(), "catalog": CATALOG, "max_batch": 1, "slots": SlotFlags(**flags)}
-    with pytest.raises(ConfigError, match=r"--match-wishes.* are for models; agenda is none"):
-        load_from_spec("agenda", Role.RECOMMENDER, **asked)
+    with pytest.raises(ConfigError, match=r"--match-wishes.* are for models; .* is none"):
+        load_from_spec(spec, Role.RECOMMENDER, **asked)
+
+
+def test_a_strategy_is_refused_where_a_server_speaks() -> None:
+    asked = {"sampling": Sampling(), "catalog": CATALOG, "max_batch": 1, "slots": SlotFlags(strategy="random")}
+    with pytest.raises(ConfigError, match="--strategy is for recommenders trained with --cues strategy"):
+        load_from_spec("http://127.0.0.1:9/v1#m", Role.RECOMMENDER, **asked)
 
 
 def test_a_ranker_is_told_to_put_wishes_first_and_the_fingerprint_says_so(ranker: ItemRanker, tmp_path: Path) -> None:

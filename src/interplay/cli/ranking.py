@@ -87,6 +87,7 @@ def evaluate_ranker(config: EvaluateConfig) -> int:
 
     if config.protocol != "recommendation" or config.user is not None:
         raise ConfigError("--ranker is measured by the protocol recommendation, alone or beside --recommender; got another")
+    # How many candidates there are is for the ranker as well; the other slots are not.
     if config.model_copy(update={"num_candidates": None}).is_set:
         raise ConfigError(
             "with --ranker its candidates are the knowledge: leave out --knowledge, its form, --match-wishes, --guidance and "

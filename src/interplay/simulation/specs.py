@@ -125,7 +125,10 @@ def load_from_spec(
         )
 
     flags = slots if role is Role.RECOMMENDER and slots is not None else None
-    if flags is not None and flags.is_set and (spec == AGENDA or spec.startswith((RANKER, *BASELINES))):
+    speaks_by_itself = spec == AGENDA or spec.startswith((RANKER, *BASELINES))
+    if spec.startswith(DEGRADED) and role is Role.RECOMMENDER:
+        speaks_by_itself = read_spec(spec)[1] is None
+    if flags is not None and flags.is_set and speaks_by_itself:
         raise ConfigError(
             f"--knowledge with --num-candidates and --match-wishes, --guidance and --strategy are for models; {spec} is none"
         )
@@ -149,12 +152,7 @@ def load_from_spec(
         if role is not Role.RECOMMENDER:
             raise InputError(f"{spec} is a recommender, which can't be the user")
         fault, inner_spec = read_spec(spec)
-        good = None
-        if inner_spec is not None:
-            good = load_inner(inner_spec)
-        elif flags is not None and (flags.knowledge or flags.guidance or flags.strategy):
-            raise ConfigError(f"--knowledge, --guidance and --strategy are for models; {spec} is none")
-        return degrade(good, fault, catalog)
+        return degrade(None if inner_spec is None else load_inner(inner_spec), fault, catalog)
     if spec.startswith(NOISE):
         if role is not Role.USER:
             raise InputError(f"{spec} is a user, which can't be the recommender")
@@ -180,6 +178,8 @@ def load_from_spec(
         from interplay.formats.chat import ChatFormat, default_prompt, prompts_digest
         from interplay.simulation.model_agents import ChatAgent
 
+        if flags is not None and flags.strategy is not None:
+            raise ConfigError(f"--strategy is for recommenders trained with --cues strategy; {spec} is a server's")
         url, model = split_server(spec)
         model, options = chat_options(model, role)
         manner = [options.prompt] if options.prompt != default_prompt(role) else []
